@@ -1,0 +1,99 @@
+"""Every error the library raises: what was found, and in `hint` the one next step."""
+
+
+class TenancyError(Exception):
+    """Base of all library errors; carries a hint that names one action."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} (hint: {self.hint})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.hint, self.__dict__)
+
+
+def _rebuild(kind: type[TenancyError], message: str, hint: str, state: dict[str, object]) -> TenancyError:
+    """Make an error anew on unpickling: a keyword-only hint does not survive Exception's own way."""
+    error = kind.__new__(kind, message)
+    error.__dict__.update(state)
+    return error
+
+
+class ScopeError(TenancyError):
+    """The running code acts for the wrong scope, or for none."""
+
+
+class NoTenantError(ScopeError):
+    """No tenant is in scope where one is needed."""
+
+
+class WrongTenantError(ScopeError):
+    """An object, session or transaction of one tenant met the scope of another."""
+
+
+class PlatformAccessError(ScopeError):
+    """Platform access was asked for without its role, its scope or its read-only form."""
+
+
+class TenantReferenceError(TenancyError):
+    """A request's reference to a tenant could not be turned into one usable tenant."""
+
+
+class MalformedReferenceError(TenantReferenceError):
+    """A host, header, slug or token that no tenant could ever have."""
+
+
+class ConflictingReferencesError(TenantReferenceError):
+    """Two pieces of evidence in one request name different tenants."""
+
+
+class InvalidTokenError(TenantReferenceError):
+    """A bearer token is expired, forged, or lacks a claim it must carry."""
+
+
+class TenantUnavailableError(TenantReferenceError):
+    """The reference is well formed, but no request may be served for it now."""
+
+
+class UnknownTenantError(TenantUnavailableError):
+    """No tenant answers to the reference."""
+
+
+class ClosedTenantError(TenantUnavailableError):
+    """The tenant exists but is archived, being deleted, or deleted; callers see an unknown tenant."""
+
+
+class SuspendedTenantError(TenantUnavailableError):
+    """The tenant is suspended; its own members may be told so."""
+
+
+class DirectoryError(TenancyError):
+    """The directory could not answer: the database is away, or too many lookups wait."""
+
+
+class ModelError(TenancyError):
+    """A table or relationship is declared in a way that cannot be isolated."""
+
+
+class ConfigurationError(TenancyError):
+    """An engine, session factory or extension is set up in a way that opens a hole."""
+
+
+class UnsafeConnectionError(ConfigurationError):
+    """A database connection's role, settings, pooler or server cannot hold the promise."""
+
+
+class StatementRefusedError(TenancyError):
+    """A statement was not sent because it could change or outlive the transaction's scope."""
+
+
+class MigrationError(TenancyError):
+    """A migration operation would lose isolation, or cannot run here."""
+
+
+class ServerError(TenancyError):
+    """No PostgreSQL server could be found or started."""
