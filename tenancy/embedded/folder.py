@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tenancy.errors import ServerError
 
-POLL_S = 0.005
+POLL_S = 0.002
 LOCK_TIMEOUT_S = 60.0
 
 
@@ -67,12 +68,10 @@ class DataFolder:
             return None
         return Postmaster(pid=int(lines[0]), port=int(lines[3]), tcp_host=lines[5].strip())
 
-    def log_tail(self, since_bytes: int, *, lines: int = 15) -> str:
-        """Give the last lines written to the log since it had this size."""
+    def log_tail(self) -> str:
         try:
             with self.log.open("rb") as log:
-                log.seek(since_bytes)
-                return b"\n".join(log.read().splitlines()[-lines:]).decode(errors="replace")
+                return last_lines(log)
         except FileNotFoundError:
             return ""
 
@@ -99,11 +98,15 @@ class DataFolder:
             if time.monotonic() > deadline:
                 os.close(lock_fd)
                 raise ServerError(
-                    f"data folder {str(self.root)!r} is busy: {busy}\n{self.log_tail(0)}",
+                    f"data folder {str(self.root)!r} is busy: {busy}\n{self.log_tail()}",
                     hint="wait for the other process, or end it",
                 )
             time.sleep(POLL_S)
         return lock_fd
+
+
+def last_lines(log: BinaryIO, *, lines: int = 15) -> str:
+    return b"\n".join(log.read().splitlines()[-lines:]).decode(errors="replace")
 
 
 def try_lock(lock_fd: int, kind: int) -> bool:

@@ -49,7 +49,7 @@ class Owner:
 
 
 def choose_owner(cluster: Path) -> Owner:
-    """Choose who runs the server: the owner of an existing cluster, else this user; instead of root, `postgres` or `nobody`."""
+    """Choose who runs the server: an existing cluster's owner, else this user; `postgres` or `nobody` for root."""
     euid = os.geteuid()
     if cluster.exists():
         status = cluster.stat()

@@ -30,7 +30,7 @@ class Server:
         tcp_port: int | None = None,
         release: Callable[[], None] | None = None,
     ) -> None:
-        self._admin_url = make_url(admin_url)
+        self._admin_url = make_url(admin_url).set(drivername="postgresql+psycopg")
         self.data_dir = data_dir
         self.tcp_port = tcp_port
         self._release = release

