@@ -26,7 +26,7 @@ class PlatformAccess:
     def __init__(self, actor: str, reason: str) -> None:
         self.actor = actor
         self.reason = reason
-        self.session_ids: dict[int, UUID] = {}
+        self.session_ids: dict[object, tuple[UUID, float]] = {}  # by engine: the id, and time.monotonic() of its making
 
 
 class Scope:
@@ -43,6 +43,21 @@ class Scope:
         self.account = account
         self.platform = platform
         self.is_open = True
+
+    def is_same(self, other: Scope | None) -> bool:
+        """Tell whether both act for the same tenant, account and platform access."""
+        return self is other or (
+            other is not None
+            and self.tenant == other.tenant
+            and self.account == other.account
+            and self.platform is other.platform
+        )
+
+    def __repr__(self) -> str:
+        parts = [f"tenant {self.tenant!r}"] if self.tenant else []
+        parts += [f"account {self.account!r}"] if self.account else []
+        parts += [f"the platform ({self.platform.actor})"] if self.platform else []
+        return ", ".join(parts)
 
 
 _current: ContextVar[Scope | None] = ContextVar("tenancy_scope", default=None)

@@ -1,0 +1,167 @@
+"""Binding: engines whose every transaction is begun for the scope it is used in."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from tenancy.connections import CHECK_SQL, check_connection
+from tenancy.context import PlatformAccess, current_scope
+from tenancy.driver import AsyncTenantConnection, TenantConnection, TransactionState
+from tenancy.errors import ConfigurationError, PlatformAccessError
+
+# A platform session lives an hour on the server; a new one is opened well before.
+_SESSION_LIFE_S = 50 * 60.0
+_OPEN_SESSION = "INSERT INTO tenancy.platform_session (id, actor, reason) VALUES (%s, %s, %s)"
+
+
+def create_tenant_engine(url: Any, **options: Any) -> Engine:
+    """Create an engine whose transactions carry the scope they are used in.
+
+    url: `postgresql+psycopg://...` for the app or the platform role. options: those of `create_engine`.
+    Every new connection's role, settings and server are checked once, when it is made.
+    Raises: ConfigurationError - another driver, or an option that would let a statement run unbound.
+    UnsafeConnectionError - later, at the first connection, if its role could see past the policies.
+    """
+    _refuse(url, options)
+    return guard_engine(create_engine(url, **options))
+
+
+def create_async_tenant_engine(url: Any, **options: Any) -> AsyncEngine:
+    """Create the asynchronous form of `create_tenant_engine`, with the same refusals."""
+    _refuse(url, options)
+    engine = create_async_engine(url, **options)
+    guard_engine(engine.sync_engine)
+    return engine
+
+
+def guard_engine(engine: Engine) -> Engine:
+    """Make an engine that someone else created carry the scope; before its first connection.
+
+    Raises: ConfigurationError - it uses another driver or skips rollbacks; or later, at a transaction, if a
+    connection made earlier turns up.
+    """
+    if getattr(engine.dialect, "driver", "") not in ("psycopg", "psycopg_async"):
+        raise _wrong_driver(f"{engine.dialect.name}+{engine.dialect.driver}")
+    if getattr(engine.dialect, "skip_autocommit_rollback", False):
+        raise _unsafe_option("skip_autocommit_rollback", True)
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "connect", _check)
+    event.listen(engine, "begin", _note_scope)
+    event.listen(engine, "begin_twophase", _refuse_two_phase)
+    return engine
+
+
+def _refuse(url: Any, options: dict[str, Any]) -> None:
+    parsed = make_url(url)
+    if parsed.drivername not in ("postgresql+psycopg", "postgresql+psycopg_async"):
+        raise _wrong_driver(parsed.drivername)
+    levels = (options.get("isolation_level"), options.get("execution_options", {}).get("isolation_level"))
+    if any(str(level).upper() == "AUTOCOMMIT" for level in levels):
+        raise _unsafe_option("isolation_level", "AUTOCOMMIT")
+    if options.get("skip_autocommit_rollback"):
+        raise _unsafe_option("skip_autocommit_rollback", True)
+    if options.get("pool_reset_on_return", "rollback") not in ("rollback", True):
+        raise _unsafe_option("pool_reset_on_return", options["pool_reset_on_return"])
+    for name in ("creator", "async_creator", "pool"):
+        if name in options:
+            raise _unsafe_option(name, options[name])
+
+
+def _wrong_driver(found: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"a tenant engine needs the psycopg driver, not {found!r}", hint="write the URL as postgresql+psycopg://..."
+    )
+
+
+def _unsafe_option(name: str, value: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name}={value!r} lets a statement run without its tenant, or with the last one's",
+        hint=f"leave {name} at its default on a tenant engine",
+    )
+
+
+def _connect(
+    dialect: Dialect, _entry: ConnectionPoolEntry, args: list[Any], options: dict[str, Any]
+) -> DBAPIConnection | None:
+    options["autocommit"] = True
+    if dialect.is_async:
+        options["async_creator_fn"] = AsyncTenantConnection.connect
+        return None
+    return TenantConnection.connect(*args, **options)  # type: ignore[return-value]
+
+
+def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
+    state = _state_of(entry.driver_connection)
+    state.note(internal=True)
+    cursor = connection.cursor()
+    try:
+        cursor.execute(CHECK_SQL)
+        names = [column[0] for column in cursor.description]
+        found = dict(zip(names, cursor.fetchone(), strict=True))
+    finally:
+        cursor.close()
+        connection.rollback()
+    check_connection(found)
+    state.is_platform = found["is_platform"]
+
+
+def _note_scope(connection: Connection) -> None:
+    state = _state_of(connection.connection.driver_connection)
+    scope = current_scope()
+    if state.is_platform:
+        if scope is None or scope.platform is None:
+            raise PlatformAccessError(
+                "the platform engine was used outside a platform scope",
+                hint='open one: with platform_scope(actor="...", reason="..."): ...',
+            )
+        state.note(session_id=_open_platform_session(connection, state, scope.platform))
+    elif scope is not None and scope.platform is not None and scope.tenant is None:
+        raise PlatformAccessError(
+            "a platform scope reads across tenants, and this engine's role may not",
+            hint="use platform_sessionmaker(platform_engine), whose URL names the platform role",
+        )
+    else:
+        state.note()
+
+
+def _open_platform_session(connection: Connection, state: TransactionState, access: PlatformAccess) -> UUID:
+    """Commit the audit row first, in a transaction of its own, so that no rollback erases it."""
+    engine = connection.engine
+    known = access.session_ids.get(engine)
+    if known is not None and time.monotonic() - known[1] < _SESSION_LIFE_S:
+        return known[0]
+    session_id = uuid4()
+    state.note(internal=True)
+    raw = connection.connection
+    cursor = raw.cursor()
+    try:
+        cursor.execute(_OPEN_SESSION, (session_id, access.actor, access.reason))
+        raw.commit()
+    finally:
+        cursor.close()
+        raw.rollback()
+    access.session_ids[engine] = (session_id, time.monotonic())
+    return session_id
+
+
+def _refuse_two_phase(_connection: Connection, _xid: object) -> None:
+    raise ConfigurationError(
+        "a prepared transaction outlives the connection that carries its tenant", hint="leave twophase off"
+    )
+
+
+def _state_of(driver_connection: Any) -> TransactionState:
+    state = getattr(driver_connection, "state", None)
+    if not isinstance(state, TransactionState):
+        raise ConfigurationError(
+            "the engine's connections are not made by the library",
+            hint="guard the engine before its first connection, and pass no creator of your own",
+        )
+    return state
