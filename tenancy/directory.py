@@ -262,7 +262,7 @@ class _Listener:
                 self._connection = None
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
-        beat_s = self._memory.floor_ttl_s / 3
+        beat_s = min(self._memory.floor_ttl_s / 3, 0.3)  # also how long stop() waits
         connection.execute(f"LISTEN {CHANNEL}")
         self._memory.forget_all()
         while not self._stopping.is_set():
@@ -298,7 +298,7 @@ class SQLDirectory:
         self,
         tenants: type[TenantMixin],
         *,
-        domains: type[DomainMixin] | None = None,
+        domains: type[object] | None = None,
         ttl_s: float = 60.0,
         negative_ttl_s: float = 10.0,
         floor_ttl_s: float = 1.0,
@@ -307,7 +307,8 @@ class SQLDirectory:
         wait_s: float = 2.0,
         listen_url: str | None = None,
     ) -> None:
-        tables = [_table_of(class_mapper(model, configure=False)) for model in (tenants, domains) if model]
+        models: list[type[object]] = [tenants] if domains is None else [tenants, domains]
+        tables = [_table_of(class_mapper(model, configure=False)) for model in models]
         self._lookups = {
             lookup.name: lookup
             for table in tables
