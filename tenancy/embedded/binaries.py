@@ -131,20 +131,32 @@ def _copy(folder: Path, parent: str) -> Path:
 
     Opening the closed folders instead would show what else they hold to every user of the machine.
     """
-    installation = folder.parent
-    stamp = f"{installation}:{(folder / 'postgres').stat().st_mtime_ns}"
+    stamp = f"{folder}:{(folder / 'postgres').stat().st_mtime_ns}"
     copy = Path(parent, f"tenancy-postgres-{os.geteuid()}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}")
-    if not _is_ours(copy):
-        fresh = Path(tempfile.mkdtemp(prefix="tenancy-postgres-", dir=parent))
-        shutil.copytree(installation, fresh, symlinks=True, dirs_exist_ok=True, ignore=_development_files)
-        fresh.chmod(0o755)
-        try:
-            fresh.rename(copy)
-        except OSError:  # another process was first, or somebody else holds the name
-            if not _is_ours(copy):
-                return fresh / folder.name
-            shutil.rmtree(fresh)
-    return copy / folder.name
+    installation = folder.parent
+    programs = Path(installation.parent.name, installation.name, folder.name)
+    if _is_ours(copy):
+        return copy / programs
+    fresh = Path(tempfile.mkdtemp(prefix="tenancy-postgres-", dir=parent))
+    shutil.copytree(installation, fresh / programs.parent, symlinks=True, ignore=_development_files)
+    # Wheels keep the shared libraries of a package beside it, and the programs look for them there.
+    libraries = installation.parent.with_name(f"{installation.parent.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, fresh / libraries.name)
+    _let_everyone_run(fresh)
+    try:
+        fresh.rename(copy)
+    except OSError:  # another process was first, or somebody else holds the name
+        if not _is_ours(copy):
+            return fresh / programs
+        shutil.rmtree(fresh)
+    return copy / programs
+
+
+def _let_everyone_run(copy: Path) -> None:
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
 
 
 def _is_ours(copy: Path) -> bool:

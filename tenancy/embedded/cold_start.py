@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import socket
@@ -173,7 +174,7 @@ class ColdStart:
             **self.settings,
             "listen_addresses": "" if self.tcp_port is None else "127.0.0.1",
             "port": str(_free_port() if self.tcp_port == 0 else self.tcp_port or DEFAULT_PORT),
-            "unix_socket_directories": _quoted(self.owner.way_into(socket_fd, self.folder.socket.resolve())),
+            "unix_socket_directories": self.owner.way_into(socket_fd, self.folder.socket.resolve()),
             "unix_socket_permissions": "0700",
         }
         cluster = self.owner.way_into(cluster_fd, self.folder.cluster)
@@ -204,14 +205,9 @@ def _environment(locale: str) -> dict[str, str]:
 
 
 def _is_usable(socket_folder: Path) -> bool:
-    """Tell whether clients can name the folder: a short path, without the signs that part hosts and ports in URLs."""
+    """Tell whether every client can name the folder: a short path of letters that no URL or list escapes."""
     is_short = len(os.fsencode(socket_folder / ".s.PGSQL.65535.lock")) <= SOCKET_PATH_BYTES
-    return is_short and not set(str(socket_folder)) & set(",:")
-
-
-def _quoted(member: str) -> str:
-    """Quote one member of a list setting."""
-    return '"' + member.replace('"', '""') + '"'
+    return is_short and re.fullmatch(r"[\w./-]+", str(socket_folder), re.ASCII) is not None
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.engine import URL, make_url
 
 from tenancy.errors import ServerError
@@ -72,8 +73,10 @@ class Server:
 
     def connect(self, *, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
         """Open a superuser's connection in autocommit, as CREATE DATABASE needs."""
-        url = make_url(self.url(database=database)).set(drivername="postgresql")
-        return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
+        url = self._admin_url.set(database=database)
+        # Not the URL's text: libpq does not read `+` as the space that SQLAlchemy writes.
+        parts: dict[str, Any] = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+        return psycopg.connect(make_conninfo(**parts), autocommit=True)
 
     def close(self) -> None:
         """Let go of the server; ours stops once its last user has done so."""

@@ -55,6 +55,8 @@ def _open_forced(forced: str, data_dir: Path | None, settings: Mapping[str, str]
         case "url":
             return _from_url()
         case "docker":
+            if not engine_answers():
+                raise ServerError("no Docker engine answers", hint="start Docker, and pip install testcontainers")
             return start_container(settings)
         case "embedded" | "system":
             return _from_programs(forced, data_dir, settings)
