@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Self, cast
 from uuid import UUID
 
@@ -150,6 +151,17 @@ def _set_local(name: str, value: UUID | None) -> bytes:
     return f"SET LOCAL {name} = '{value if isinstance(value, UUID) else ''}'".encode()
 
 
+def _enqueue(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[bytes]) -> None:
+    """Queue the library's own statements in front of the next one.
+
+    A cursor would send each at once, which costs a system call and a server wake-up a piece, and would
+    in time prepare them, one for each tenant.
+    """
+    for statement in statements:
+        pipeline.command_queue.append(partial(pipeline.pgconn.send_query_params, statement, None))
+        pipeline.result_queue.append(None)
+
+
 def _refuse_autocommit(value: bool) -> None:
     """Ignore False, which SQLAlchemy sets with an isolation level: the driver stays in autocommit."""
     if value:
@@ -172,8 +184,8 @@ class TenantCursor(psycopg.Cursor[Any]):
         opening = connection.state.admit(query)
         if not opening and params:
             return super().execute(query, params, **options)
-        with connection.pipeline():
-            connection.send(opening)
+        with connection.pipeline() as pipeline:
+            _enqueue(pipeline, opening)
             return super().execute(query, params, **options)
 
     def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -222,22 +234,16 @@ class TenantConnection(psycopg.Connection[Any]):
         self.state = TransactionState(self)
         self.cursor_factory = TenantCursor
         self.server_cursor_factory = TenantServerCursor
-        self._plain_cursor = psycopg.Cursor(self)
 
     def set_autocommit(self, value: bool) -> None:
         _refuse_autocommit(value)
-
-    def send(self, statements: Iterable[bytes]) -> None:
-        """Send the library's own statements; never prepared, or every tenant would fill the server's cache."""
-        for statement in statements:
-            self._plain_cursor.execute(statement, prepare=False)
 
     def begin(self, query: Any) -> None:
         """Begin before a statement that cannot share its flight."""
         opening = self.state.admit(query)
         if opening:
-            with self.pipeline():
-                self.send(opening)
+            with self.pipeline() as pipeline:
+                _enqueue(pipeline, opening)
 
     def commit(self) -> None:
         self.state.ended()
@@ -260,8 +266,8 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
         opening = connection.state.admit(query)
         if not opening and params:
             return await super().execute(query, params, **options)
-        async with connection.pipeline():
-            await connection.send(opening)
+        async with connection.pipeline() as pipeline:
+            _enqueue(pipeline, opening)
             return await super().execute(query, params, **options)
 
     async def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -311,22 +317,16 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         self.state = TransactionState(self)
         self.cursor_factory = AsyncTenantCursor
         self.server_cursor_factory = AsyncTenantServerCursor
-        self._plain_cursor = psycopg.AsyncCursor(self)
 
     async def set_autocommit(self, value: bool) -> None:
         _refuse_autocommit(value)
-
-    async def send(self, statements: Iterable[bytes]) -> None:
-        """Send the library's own statements, never prepared."""
-        for statement in statements:
-            await self._plain_cursor.execute(statement, prepare=False)
 
     async def begin(self, query: Any) -> None:
         """Begin before a statement that cannot share its flight."""
         opening = self.state.admit(query)
         if opening:
-            async with self.pipeline():
-                await self.send(opening)
+            async with self.pipeline() as pipeline:
+                _enqueue(pipeline, opening)
 
     async def commit(self) -> None:
         self.state.ended()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Engine, event, inspect
+from sqlalchemy import Engine, Uuid, bindparam, event, inspect
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, scoped_session, sessionmaker, with_loader_criteria
 
@@ -119,6 +119,14 @@ class PlatformSession(_ScopedSession):
         return scope
 
 
+# The parameter asks for its value at each execution: no tenant is frozen in a cached statement, and one
+# option object serves them all.
+_BOUND_TENANT = bindparam("tenancy_tenant_id", callable_=require_tenant, type_=Uuid())
+_OF_THE_TENANT = with_loader_criteria(
+    TenantTable, lambda cls: cls.tenant_id == _BOUND_TENANT, include_aliases=True, track_closure_variables=False
+)
+
+
 @event.listens_for(_ScopedSession, "do_orm_execute", propagate=True)
 def _name_the_tenant(state: ORMExecuteState) -> None:
     """Add the explicit predicate: it serves plans and shard routing, while the policy is the wall."""
@@ -126,13 +134,9 @@ def _name_the_tenant(state: ORMExecuteState) -> None:
     if not isinstance(session, _ScopedSession):
         return
     session.check_scope()
-    tenant = session._scope.tenant
-    if tenant is None or state.is_column_load or state.is_relationship_load or state.is_insert:
+    if session._scope.tenant is None or state.is_column_load or state.is_relationship_load or state.is_insert:
         return
-    # A closure variable of the lambda becomes a bound parameter: no tenant is frozen in the compiled cache.
-    state.statement = state.statement.options(
-        with_loader_criteria(TenantTable, lambda cls: cls.tenant_id == tenant, include_aliases=True)
-    )
+    state.statement = state.statement.options(_OF_THE_TENANT)
 
 
 @event.listens_for(TenantSession, "before_attach", propagate=True)
