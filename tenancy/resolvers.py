@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from base64 import urlsafe_b64decode
@@ -31,6 +30,7 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _SLUG = re.compile(r"(?=.{1,63}\Z)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _TENANT_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_ADDRESS = re.compile(r"\[[0-9a-f:.]{2,45}\]", re.ASCII)
 _PORT = re.compile(r":[0-9]{1,5}\Z", re.ASCII)
 
 
@@ -39,7 +39,7 @@ class _Values(Protocol):
 
 
 class Request(Protocol):
-    """What a resolver reads; Flask's and Werkzeug's requests have it."""
+    """What a resolver reads; Flask's and Werkzeug's requests have it. Headers come from the WSGI environ."""
 
     @property
     def method(self) -> str: ...
@@ -47,8 +47,6 @@ class Request(Protocol):
     def path(self) -> str: ...
     @property
     def environ(self) -> Mapping[str, Any]: ...
-    @property
-    def headers(self) -> _Values: ...
     @property
     def args(self) -> _Values: ...
 
@@ -133,9 +131,7 @@ def host_of(request: Request, trusted_proxies: int) -> str:
         if len(forwarded) >= trusted_proxies and forwarded[-trusted_proxies]:
             host = forwarded[-trusted_proxies]
     name = _PORT.sub("", host).lower().removesuffix(".")
-    if name.startswith("[") and name.endswith("]"):
-        return name
-    if len(name) > 253 or _HOST.fullmatch(name) is None:
+    if len(name) > 253 or (_HOST.fullmatch(name) is None and _ADDRESS.fullmatch(name) is None):
         raise MalformedReferenceError("the Host header is not a host name", hint="send the host name of the address")
     return name
 
@@ -155,13 +151,16 @@ def _tenant_id(text: str, source: str) -> Reference:
         raise MalformedReferenceError(f"the {source} holds no tenant id", hint=error.hint) from None
 
 
-def _only(values: list[str], source: str) -> str | None:
-    """Return the one value. A server may have joined repeated headers with commas, so lists are refused too."""
-    if not values:
-        return None
-    if len(values) > 1 or "," in values[0]:
-        raise MalformedReferenceError(f"the {source} is given more than once", hint="send it once, with one value")
-    return values[0]
+def _repeated(source: str) -> MalformedReferenceError:
+    return MalformedReferenceError(f"the {source} is given more than once", hint="send it once, with one value")
+
+
+def _header(request: Request, name: str) -> str | None:
+    """Return a header that is given once: WSGI servers join repeated ones with commas."""
+    value: str | None = request.environ.get("HTTP_" + name.upper().replace("-", "_"))
+    if value is not None and "," in value:
+        raise _repeated(f"header {name}")
+    return value
 
 
 # The resolvers ----------------------------------------------------------------------------------------
@@ -192,7 +191,9 @@ class _CustomDomain:
 
     def __call__(self, request: Request) -> Evidence | None:
         host = host_of(request, self.trusted_proxies)
-        if "." not in host or _is_address(host):
+        # No top-level domain begins with a digit, every spelling of an address has a last part that does.
+        last = host.rpartition(".")[2]
+        if last == host or last[0].isdigit() or host[0] == "[":
             return None
         if any(host == base or host.endswith("." + base) for base in self.base_domains):
             return None
@@ -230,8 +231,8 @@ class _Header:
 
     def __call__(self, request: Request) -> Sequence[Evidence]:
         found = []
-        tenant_id = _only(request.headers.getlist(self.id_header), f"header {self.id_header}")
-        slug = _only(request.headers.getlist(self.slug_header), f"header {self.slug_header}")
+        tenant_id = _header(request, self.id_header)
+        slug = _header(request, self.slug_header)
         if tenant_id is not None:
             source = f"header {self.id_header}"
             found.append(Evidence(source, _tenant_id(tenant_id, source)))
@@ -247,16 +248,17 @@ class _Query:
     vary: tuple[str, ...] = ()
 
     def __call__(self, request: Request) -> Evidence | None:
-        source = f"query parameter {self.name!r}"
-        slug = _only(request.args.getlist(self.name), source)
-        if slug is None:
+        if not request.environ.get("QUERY_STRING") or not (values := request.args.getlist(self.name)):
             return None
+        source = f"query parameter {self.name!r}"
+        if len(values) > 1:
+            raise _repeated(source)
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             raise MalformedReferenceError(
                 f"the {source} cannot choose the tenant of a {request.method}",
                 hint="name the tenant of a write by its host, path, header or token",
             )
-        return Evidence("query", _slug(slug, source))
+        return Evidence("query", _slug(values[0], source))
 
 
 def from_subdomain(base_domain: str, *, reserved: Iterable[str] = RESERVED_SLUGS) -> Resolver:
@@ -354,11 +356,11 @@ class TokenResolver:
         self._leeway_s = leeway_s
 
     def __call__(self, request: Request) -> Sequence[Evidence]:
-        values = request.headers.getlist("Authorization")
-        if not values or not values[0].lower().startswith("bearer"):
+        value: str = request.environ.get("HTTP_AUTHORIZATION", "")
+        if value[:6].lower() != "bearer":
             return ()
-        scheme, _, token = values[0].partition(" ")
-        if len(values) > 1 or scheme.lower() != "bearer":
+        scheme, _, token = value.partition(" ")
+        if len(scheme) != 6:
             _refuse("the Authorization header is not one bearer token")
         claims = self.verify(token)
         found = []
@@ -467,14 +469,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(found: str) -> NoReturn:
     raise InvalidTokenError(f"the bearer token is refused: {found}", hint="sign in again and send the new token")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return host.startswith("[") or host.rpartition(".")[2].isdigit()
-    return True
 
 
 # The chain --------------------------------------------------------------------------------------------
