@@ -38,7 +38,7 @@ def uninstall_sql(roles: Roles) -> list[str]:
     """Return the statements that remove schema `tenancy`; they fail while a table is still guarded."""
     tables = [f"DROP TABLE {SCHEMA}.platform_session"]
     return [
-        *(f"DROP FUNCTION {SCHEMA}.{name}" for name in reversed(function_definitions(roles)) if "append" not in name),
+        *(f"DROP FUNCTION {SCHEMA}.{name}" for name in reversed(function_definitions(roles)) if "refuse" not in name),
         *tables,
         f"DROP FUNCTION {SCHEMA}.refuse_change()",
         f"DROP SCHEMA {SCHEMA}",

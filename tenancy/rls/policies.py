@@ -199,13 +199,13 @@ def force_sql(table: str, *, forced: bool) -> str:
     return f"ALTER TABLE {table} {'' if forced else 'NO '}FORCE ROW LEVEL SECURITY"
 
 
-def grant_added_column_sql(table: str, column: str, roles: Roles) -> str:
+def grant_added_column_sql(table: str, column: str, roles: Roles, *, schema: str | None = None) -> str:
     """Return a block that extends the UPDATE grants of a guarded table to a column just added.
 
     A role gets the column if it may update every other column outside the key, so a registry's narrow
     grant stays narrow. A table that is not guarded is left alone.
     """
-    name, quoted = quote(table), quote(column)
+    name, quoted = qualified(table, schema), quote(column)
     return (
         "DO $tenancy$ DECLARE runtime text; BEGIN\n"
         f"  IF EXISTS (SELECT FROM pg_policy WHERE polrelid = '{name}'::regclass AND polname = 'tenancy_guard') THEN\n"
@@ -216,7 +216,7 @@ def grant_added_column_sql(table: str, column: str, roles: Roles) -> str:
         "          AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary"
         " AND a.attnum = ANY (i.indkey))\n"
         "          AND NOT has_column_privilege(runtime, a.attrelid, a.attnum, 'UPDATE')) THEN\n"
-        f"        EXECUTE format('GRANT UPDATE ({quoted}) ON {name} TO %I', runtime);\n"
+        f"        EXECUTE 'GRANT UPDATE ({quoted}) ON {name} TO ' || quote_ident(runtime);\n"
         "      END IF;\n"
         "    END LOOP;\n"
         "  END IF;\n"
