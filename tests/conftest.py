@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from uuid_utils.compat import uuid7
 
 from tenancy.binding import create_tenant_engine
-from tenancy.context import tenant_scope
+from tenancy.context import current_scope, tenant_scope
 from tenancy.embedded import Server, Template, find_server, make_template
 from tenancy.lookups import lookups_of
 from tenancy.rls import Roles, bootstrap_sql, create_lookup_sql, guard_sql, guarded, install_sql
@@ -132,6 +132,14 @@ def platform_engine(database: Database) -> Iterator[Engine]:
     engine = create_tenant_engine(database.url(ROLES.platform))
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def leak_detector() -> Iterator[None]:
+    """Fail a test that leaves a scope open behind it, or starts inside one."""
+    assert current_scope() is None, "an earlier test left its scope open"
+    yield
+    assert current_scope() is None, "this test left a scope open"
 
 
 @pytest.fixture(scope="session")
