@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
@@ -53,6 +55,7 @@ def guard_engine(engine: Engine) -> Engine:
         raise _unsafe_option("skip_autocommit_rollback", True)
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _check)
+    event.listen(engine, "checkout", _refuse_inherited)
     event.listen(engine, "begin", _note_scope)
     event.listen(engine, "begin_twophase", _refuse_two_phase)
     return engine
@@ -110,6 +113,13 @@ def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
         connection.rollback()
     check_connection(found)
     state.is_platform = found["is_platform"]
+
+
+def _refuse_inherited(_connection: object, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+    """Replace a connection opened before a fork: parent and child would read each other's answers from it."""
+    if _state_of(entry.driver_connection).pid != os.getpid():
+        entry.dbapi_connection = proxy.dbapi_connection = None  # type: ignore[misc]
+        raise DisconnectionError("the connection belongs to the parent process")
 
 
 def _note_scope(connection: Connection) -> None:

@@ -8,6 +8,7 @@ they have no parameters: psycopg would otherwise send those by the simple protoc
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -15,12 +16,12 @@ from typing import Any, Self, cast
 from uuid import UUID
 
 import psycopg
-from psycopg import IsolationLevel
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg import IsolationLevel, sql
+from psycopg.pq import TransactionStatus
 
 from tenancy.context import Scope, current_scope
 from tenancy.errors import ConfigurationError, NoTenantError, StatementRefusedError, WrongTenantError
-from tenancy.statements import admit
+from tenancy.statements import admit, admit_copy
 
 _PING = ";"  # SQLAlchemy's pre-ping on PostgreSQL: it must not begin a transaction
 _ISOLATION = {level: level.name.replace("_", " ") for level in IsolationLevel}
@@ -34,6 +35,7 @@ class TransactionState:
 
     def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
         self.connection = connection
+        self.pid = os.getpid()
         self.is_platform = False
         self._forget()
 
@@ -62,24 +64,31 @@ class TransactionState:
         self.scope = None if internal else current_scope()
         self.session_id, self.is_noted, self.is_internal = session_id, True, internal
 
-    def admit(self, query: Any) -> Sequence[bytes]:
+    def admit(self, query: Any, *, is_copy: bool = False) -> Sequence[bytes]:
         """Return what must be sent before this statement, having checked that it may run here and now.
 
+        is_copy: psycopg will send it by the simple protocol, which would run a second statement too.
         Raises: WrongTenantError, NoTenantError - the transaction belongs to another scope than the current.
         StatementRefusedError - the statement guard does not let it pass.
         """
         text = query if isinstance(query, str) else self._text_of(query)
         if text == _PING:
             return ()
-        verdict = admit(text)
-        if self.has_begun and self._status == TransactionStatus.IDLE and not self._is_in_pipeline:
-            self._forget()  # psycopg's own transaction block has ended it
+        verdict = admit_copy(text) if is_copy else admit(text)
+        opening = self.open()
+        if not verdict.only_reads:
+            self.has_written = True
+        return opening
+
+    def open(self) -> Sequence[bytes]:
+        """Return what begins the transaction for its scope; nothing when it has begun.
+
+        Raises: WrongTenantError, NoTenantError - the transaction belongs to another scope than the current.
+        """
         if self.has_begun or self.is_noted:
             self.check_scope()
         else:
             self.scope = current_scope()
-        if not verdict.only_reads:
-            self.has_written = True
         if self.has_begun:
             return ()
         self.has_begun = True
@@ -109,10 +118,6 @@ class TransactionState:
         self._forget()
         return is_clean
 
-    @property
-    def _is_in_pipeline(self) -> bool:
-        return self.connection.pgconn.pipeline_status != PipelineStatus.OFF
-
     def _opening(self) -> Sequence[bytes]:
         """BEGIN and the three settings. All three are sent each time, so that no session-wide value shows through."""
         scope = self.scope
@@ -139,7 +144,7 @@ class TransactionState:
     def _text_of(self, query: Any) -> str:
         if isinstance(query, bytes):
             return query.decode(errors="replace")
-        if isinstance(query, psycopg.sql.Composable):
+        if isinstance(query, sql.Composable):
             return query.as_string(self.connection)
         raise StatementRefusedError(
             f"a query of type {type(query).__name__} cannot be judged", hint="pass text or psycopg.sql objects"
@@ -198,7 +203,7 @@ class TenantCursor(psycopg.Cursor[Any]):
 
     @contextmanager
     def copy(self, statement: Any, params: Any = None, **options: Any) -> Iterator[psycopg.Copy]:
-        cast("TenantConnection", self._conn).begin(statement)
+        cast("TenantConnection", self._conn).begin(statement, is_copy=True)
         with super().copy(statement, params, **options) as copy:
             yield copy
 
@@ -238,12 +243,28 @@ class TenantConnection(psycopg.Connection[Any]):
     def set_autocommit(self, value: bool) -> None:
         _refuse_autocommit(value)
 
-    def begin(self, query: Any) -> None:
+    def begin(self, query: Any, *, is_copy: bool = False) -> None:
         """Begin before a statement that cannot share its flight."""
-        opening = self.state.admit(query)
+        self._send(self.state.admit(query, is_copy=is_copy))
+
+    def _send(self, opening: Sequence[bytes]) -> None:
         if opening:
             with self.pipeline() as pipeline:
                 _enqueue(pipeline, opening)
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        """psycopg's block. The outermost binds as it opens, or rolling back a block within would undo the binding."""
+        is_outermost = not self.state.has_begun
+        try:
+            with super().transaction(savepoint_name, force_rollback) as block:
+                self._send(self.state.open())
+                yield block
+        finally:
+            if is_outermost:
+                self.state.ended()
 
     def commit(self) -> None:
         self.state.ended()
@@ -281,7 +302,7 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
 
     @asynccontextmanager
     async def copy(self, statement: Any, params: Any = None, **options: Any) -> AsyncIterator[psycopg.AsyncCopy]:
-        await cast("AsyncTenantConnection", self._conn).begin(statement)
+        await cast("AsyncTenantConnection", self._conn).begin(statement, is_copy=True)
         async with super().copy(statement, params, **options) as copy:
             yield copy
 
@@ -321,12 +342,28 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
     async def set_autocommit(self, value: bool) -> None:
         _refuse_autocommit(value)
 
-    async def begin(self, query: Any) -> None:
+    async def begin(self, query: Any, *, is_copy: bool = False) -> None:
         """Begin before a statement that cannot share its flight."""
-        opening = self.state.admit(query)
+        await self._send(self.state.admit(query, is_copy=is_copy))
+
+    async def _send(self, opening: Sequence[bytes]) -> None:
         if opening:
             async with self.pipeline() as pipeline:
                 _enqueue(pipeline, opening)
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[psycopg.AsyncTransaction]:
+        """psycopg's block. The outermost binds as it opens, or rolling back a block within would undo the binding."""
+        is_outermost = not self.state.has_begun
+        try:
+            async with super().transaction(savepoint_name, force_rollback) as block:
+                await self._send(self.state.open())
+                yield block
+        finally:
+            if is_outermost:
+                self.state.ended()
 
     async def commit(self) -> None:
         self.state.ended()
