@@ -21,8 +21,9 @@ from pathlib import Path
 from tenancy.embedded import start
 server = start(Path(sys.argv[1]), settings={"fsync": "off"})
 with server.connect() as connection:
-    print(connection.execute("SELECT pg_postmaster_start_time()").fetchone()[0].isoformat(), flush=True)
+    started_at = connection.execute("SELECT pg_postmaster_start_time()").fetchone()[0]
 try:
+    print(started_at.isoformat(), flush=True)
     sys.stdin.read()
 except KeyboardInterrupt:
     with server.connect() as connection:
