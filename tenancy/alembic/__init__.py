@@ -12,7 +12,7 @@ from alembic.operations.ops import AddColumnOp
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority
 
-from tenancy.alembic import guards, operations, rows
+from tenancy.alembic import adoption, guards, operations, rows
 from tenancy.alembic.autogenerate import compare_guards
 from tenancy.alembic.execution import Installation, is_first_installation, remember_installation
 from tenancy.alembic.rendering import render_lifted, render_lowered, render_operation
@@ -32,6 +32,8 @@ _OPERATIONS: tuple[type, ...] = (
     guards.ReguardTableOp,
     guards.CreatePermissivePolicyOp,
     guards.DropPermissivePolicyOp,
+    adoption.AdoptTableOp,
+    adoption.AbandonTableOp,
     rows.LiftForce,
     rows.ForEachTenant,
 )

@@ -6,14 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from alembic.autogenerate.api import AutogenContext
-from sqlalchemy import Inspector, MetaData, Table
+from sqlalchemy import Connection, Inspector, MetaData, Table
 
 from tenancy import rls
 from tenancy.alembic.execution import Installation, current_installation
 from tenancy.errors import MigrationError
 from tenancy.lookups import Lookup, lookups_of
-from tenancy.rls import Grant, GuardedTable, Policy, TableState
-from tenancy.rls.migrations import Routine, fresh_lookups, freshly_installed, is_installed, read_routines
+from tenancy.rls import Grant, GuardedTable, Policy, Roles, TableState
+from tenancy.rls.migrations import (
+    Routine,
+    can_draw,
+    fresh_lookups,
+    freshly_installed,
+    is_installed,
+    read_announcing,
+    read_routines,
+)
 from tenancy.tables import TENANT_KEY, mark_of
 
 Key = tuple[str | None, str]
@@ -25,6 +33,7 @@ class Comparison:
 
     wanted: every guarded table of the models. released: those that are guarded and whose model asks for
     that no longer. states, columns: what exists. policies: what the server makes of the wanted ones.
+    incomplete: those without their trigger or the use of their sequences.
     routines: the functions there are; fresh: those there ought to be.
     """
 
@@ -39,6 +48,7 @@ class Comparison:
     states: dict[Key, TableState]
     columns: dict[Key, frozenset[str]]
     sequences: dict[Key, tuple[str, ...]]
+    incomplete: set[Key]
     policies: dict[str, tuple[Policy, ...]]
     routines: dict[str, Routine]
     fresh: dict[str, Routine]
@@ -62,7 +72,7 @@ class Comparison:
         ours = {policy.name: policy for policy in state.policies if policy.name in rls.POLICY_NAMES}
         if not state.is_enabled or state.is_forced == (self.installation.flavour == "citus"):
             return True
-        if ours != {policy.name: policy for policy in self.policies[table.name]}:
+        if key in self.incomplete or ours != {policy.name: policy for policy in self.policies[table.name]}:
             return True
         runtime = {roles.app, roles.platform, roles.lookup, roles.backup, "PUBLIC"}
         wanted, granted = rls.grants(table, roles), {grant for grant in state.grants if grant.role in runtime}
@@ -158,6 +168,7 @@ def read_comparison(
         states=states,
         columns={key: frozenset(_columns(context.inspector, key)) for key in states},
         sequences={key: tuple(_sequences(context.inspector, key)) for key in states},
+        incomplete={key for key in wanted if key in states and not _is_complete(connection, wanted[key], roles)},
         policies=policies,
         routines=routines,
         fresh=fresh,
@@ -186,6 +197,11 @@ def _is_platform(table: Table) -> bool:
 
 def _bare(key: Key) -> GuardedTable:
     return GuardedTable(name=key[1], schema=key[0], kind="tenant", update=())
+
+
+def _is_complete(connection: Connection, table: GuardedTable, roles: Roles) -> bool:
+    announces = table.kind != "registry" or table.sql_name in read_announcing(connection)
+    return announces and (not table.sequences or can_draw(connection, table, roles))
 
 
 def _columns(inspector: Inspector, key: Key) -> Iterable[str]:

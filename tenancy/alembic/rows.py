@@ -34,7 +34,7 @@ class LiftForce:
         Raises: MigrationError - the connection commits by itself, or the block tries to commit.
         """
         names = [rls.qualified(table, schema) for table in tables]
-        return _lifted_script(operations, names) if operations.migration_context.as_sql else _lifted(operations, names)
+        return _lifted_script(operations, names) if operations.migration_context.as_sql else lifted(operations, names)
 
 
 @contextmanager
@@ -45,7 +45,8 @@ def _lifted_script(operations: Operations, names: Sequence[str]) -> Iterator[Non
 
 
 @contextmanager
-def _lifted(operations: Operations, names: Sequence[str]) -> Iterator[None]:
+def lifted(operations: Operations, names: Sequence[str]) -> Iterator[None]:
+    """Do what `op.lift_force` says, for tables given by their SQL names."""
     connection = operations.get_bind()
     _refuse_autocommit(connection)
     # In a savepoint: rolling back to it restores FORCE where no statement could, in a failed transaction.

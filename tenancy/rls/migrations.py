@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from tenancy.lookups import Lookup
 from tenancy.rls.functions import create_lookup_sql, install_sql
-from tenancy.rls.names import SCHEMA, Flavour
+from tenancy.rls.names import SCHEMA, Flavour, quote
 from tenancy.rls.policies import GuardedTable
 from tenancy.rls.roles import Roles
 
@@ -34,6 +34,14 @@ _UPDATE_COLUMNS = text("""
       AND NOT EXISTS (SELECT FROM pg_index i
                       WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey))
     ORDER BY a.attnum
+""")
+_ANNOUNCING = text("""
+    SELECT t.tgrelid::regclass::text FROM pg_trigger t
+    WHERE t.tgname = 'tenancy_announce' AND t.tgfoid = to_regprocedure(:function) AND t.tgenabled <> 'D'
+""")
+_USABLE = text("""
+    SELECT bool_and(to_regclass(s) IS NULL OR has_sequence_privilege(r, to_regclass(s)::oid, 'USAGE'))
+    FROM unnest(CAST(:sequences AS text[])) s, unnest(CAST(:roles AS text[])) r
 """)
 _LOOKUP_SOURCE = re.compile(
     r"\n#variable_conflict use_column\nBEGIN RETURN QUERY SELECT (?P<returns>[\w., ]+) FROM public\.(?P<table>\w+) t\n"
@@ -137,3 +145,15 @@ def read_update_columns(connection: Connection, table: GuardedTable) -> tuple[st
     """Return the columns of a table outside its keys, in order: those a role may be granted UPDATE on."""
     wanted = {"name": table.sql_name, "key": table.key}
     return tuple(connection.execute(_UPDATE_COLUMNS, wanted).scalars())
+
+
+def read_announcing(connection: Connection) -> frozenset[str]:
+    """Return the tables, as SQL names, whose changes are told to every process."""
+    found = connection.execute(_ANNOUNCING, {"function": f"{SCHEMA}.announce_tenant()"})
+    return frozenset(found.scalars())
+
+
+def can_draw(connection: Connection, table: GuardedTable, roles: Roles) -> bool:
+    """Whether both runtime roles may draw from every sequence of a table that exists."""
+    names = {"sequences": [quote(name) for name in table.sequences], "roles": [roles.app, roles.platform]}
+    return connection.execute(_USABLE, names).scalar_one() is not False
