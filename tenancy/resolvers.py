@@ -299,6 +299,15 @@ def from_query(name: str = "tenant") -> Resolver:
     return _Query(name)
 
 
+def for_single_tenant(slug: str, resolvers: Iterable[Resolver]) -> tuple[Resolver, ...]:
+    """Return the resolvers of an application that serves one tenant at every host.
+
+    Hosts no longer name a tenant; a token, path, header or query that does must name this one.
+    """
+    setting = Evidence("single-tenant setting", _slug(slug, "single-tenant setting"))
+    return (lambda _request: setting, *(r for r in resolvers if not isinstance(r, _Subdomain | _CustomDomain)))
+
+
 class VerificationKey(NamedTuple):
     """A key, and the one algorithm tokens are signed with by it.
 

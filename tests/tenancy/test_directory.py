@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, insert
 from sqlalchemy.exc import IntegrityError
 
 from tenancy.binding import create_tenant_engine
@@ -425,8 +425,6 @@ def test_closed_directory_has_no_thread_and_no_connection(
 
 
 def test_application_cannot_make_a_tenant_with_an_unknown_status(app_engine: Engine) -> None:
-    from sqlalchemy import insert
-
     tenant = uuid4()
     with tenant_scope(tenant), app_engine.begin() as connection, pytest.raises(IntegrityError):
         connection.execute(insert(Tenant).values(id=tenant, slug=f"t-{tenant.hex}", name="x", status="vip"))

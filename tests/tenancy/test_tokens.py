@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,8 +169,6 @@ def test_token_signed_with_what_is_public_is_refused(resolver: TokenResolver, ki
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Every file opened and every connection made while the test runs."""
-    import sys
-
     events: list[str] = []
     is_on = [True]
 
