@@ -1,0 +1,101 @@
+"""The application: a small CRM that serves many tenants from one database."""
+
+from __future__ import annotations
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app import http, openapi
+from app.auth import access, cookies, guard
+from app.auth import routes as auth_routes
+from app.auth.desk import EXTENSION, Desk, open_desk
+from app.config import ResolverName, Settings, read_settings
+from app.crm import routes as crm_routes
+from app.db import Database, open_database
+from app.tenants.models import Domain, Tenant
+from tenancy.directory import SQLDirectory, TenantRecord
+from tenancy.flask import Tenancy
+from tenancy.resolvers import (
+    Resolver,
+    Trace,
+    from_custom_domain,
+    from_header,
+    from_path,
+    from_query,
+    from_subdomain,
+)
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Put the application together; nothing connects to the database before the first request.
+
+    settings: None reads them from the environment.
+    Raises: SettingsError - the environment is incomplete; it names every variable at fault.
+    """
+    settings = settings or read_settings()
+    app = Flask(__name__)
+    database = open_database(settings)
+    directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
+    directory.bind(database.engine)
+    desk = open_desk(settings, database, directory)
+    app.extensions[EXTENSION] = desk
+
+    tenancy = _tenancy(settings, database, directory, desk)
+    tenancy.init_app(app)
+    http.init_app(app, settings)
+    logins = cookies.init_app(app, settings)
+    guard.init_app(app, logins)
+    for blueprint in (auth_routes.blueprint, crm_routes.blueprint, openapi.blueprint):
+        app.register_blueprint(blueprint)
+    _apply_exemptions(app, tenancy)
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    return app
+
+
+def close_app(app: Flask) -> None:
+    """Stop the directory's listener and close the connections; for tests and for the end of a program."""
+    desk: Desk = app.extensions[EXTENSION]
+    if isinstance(desk.directory, SQLDirectory):
+        desk.directory.close()
+    desk.database.close()
+
+
+def _listen_url(settings: Settings) -> str | None:
+    return settings.listen_database_url.get_secret_value() if settings.listen_database_url else None
+
+
+def _tenancy(settings: Settings, database: Database, directory: SQLDirectory, desk: Desk) -> Tenancy:
+    known: dict[ResolverName, Resolver] = {
+        "jwt": desk.access_tokens.resolver,
+        "subdomain": from_subdomain(settings.base_domain),
+        "custom_domain": from_custom_domain(),
+        "path": from_path("/t/<slug>"),
+        "header": from_header(),
+        "query": from_query(),
+    }
+    return Tenancy(
+        sessions=database.sessions,
+        directory=directory,
+        resolvers=[known[name] for name in settings.resolvers],
+        single_tenant=settings.single_tenant,
+        trusted_proxies=settings.trusted_proxies,
+        is_member=_may_know_of,
+        render=http.render_tenancy_problem,
+    )
+
+
+def _may_know_of(tenant: TenantRecord, trace: Trace) -> bool:
+    """Tell whether a request to a suspended tenant comes from one of its members, by her token or her cookie."""
+    return trace.claims is not None or cookies.names_tenant(tenant.id)
+
+
+def _apply_exemptions(app: Flask, tenancy: Tenancy) -> None:
+    """Exempt from the extension what is marked as needing no tenant; refuse a route that bears no mark."""
+    access.without_tenant(reason="files that are the same for everyone")(app.view_functions["static"])
+    for endpoint, wanted in access.check_routes(app).items():
+        if not wanted.needs_tenant:
+            tenancy.exempt(wanted.reason)(app.view_functions[endpoint])

@@ -1,0 +1,1 @@
+"""Auth: registering, signing in, and knowing on each request who is asking."""

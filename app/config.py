@@ -1,0 +1,162 @@
+"""Settings: read once from the environment, frozen, and complete or refused."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Environment = Literal["development", "production"]
+ResolverName = Literal["jwt", "subdomain", "custom_domain", "path", "header", "query"]
+RESOLVERS: tuple[ResolverName, ...] = ("jwt", "subdomain", "custom_domain", "path", "header", "query")
+ENV_PREFIX = "APP_"
+_MIN_SECRET_BYTES = 32
+_FROM_ENVIRONMENT: dict[str, Any] = {}  # nothing is passed, so every value is read
+
+
+class SettingsError(Exception):
+    """The environment does not describe a program that could start; names every variable at fault."""
+
+
+class Settings(BaseSettings):
+    """Everything the application is told from outside. One field, one variable `APP_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    environment: Environment = Field(
+        "production", description="`development` drops the Secure cookie and shows reasons; anything else is live."
+    )
+    database_url: SecretStr = Field(description="SQLAlchemy URL of the runtime role, `postgresql+psycopg://…`.")
+    platform_database_url: SecretStr = Field(
+        description="SQLAlchemy URL of the platform role, used inside `platform_scope` only."
+    )
+    listen_database_url: SecretStr | None = Field(
+        None, description="URL for LISTEN when `database_url` goes through a pooler; unset uses `database_url`."
+    )
+    base_domain: str = Field(description="Domain below which each tenant has one label, such as `example.com`.")
+    resolvers: Annotated[tuple[ResolverName, ...], NoDecode] = Field(
+        description=f"Comma-separated ways to name a tenant: {', '.join(f'`{name}`' for name in RESOLVERS)}."
+    )
+    trusted_proxies: int = Field(
+        0, ge=0, le=10, description="Proxies in front whose `X-Forwarded-*` headers count; 0 ignores the headers."
+    )
+    single_tenant: str | None = Field(None, description="Slug of the one tenant to serve at `/`; unset serves many.")
+    secret_key: SecretStr = Field(description="Signs the session cookie and CSRF tokens; at least 32 bytes.")
+    jwt_keys: dict[str, SecretStr] = Field(
+        description='JSON object of key id to HMAC key, each at least 32 bytes: `{"2026-11": "…"}`. All verify.'
+    )
+    jwt_signing_kid: str = Field(description="The key id in `jwt_keys` that signs new tokens.")
+    jwt_issuer: str = Field("crm", min_length=1, description="`iss` of every token.")
+    jwt_audience: str = Field("crm-api", min_length=1, description="`aud` of every token.")
+    access_token_ttl_s: int = Field(900, ge=30, le=86_400, description="Life of an access token, in seconds.")
+    refresh_token_ttl_s: int = Field(
+        2_592_000, ge=60, description="Life of a refresh token, in seconds; each use starts it anew."
+    )
+    sign_in_ttl_s: int = Field(
+        7_776_000, ge=60, description="Longest life of one sign-in however often it is refreshed, in seconds."
+    )
+    argon2_time_cost: int = Field(3, ge=1, le=20, description="Argon2id passes over the memory.")
+    argon2_memory_kib: int = Field(65_536, ge=8, description="Argon2id memory for one hash, in KiB.")
+    argon2_parallelism: int = Field(4, ge=1, le=32, description="Argon2id lanes.")
+    max_body_bytes: int = Field(1_048_576, ge=1_024, description="Largest request body, in bytes; more is a 413.")
+
+    @field_validator("resolvers", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_secret(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value().encode()) < _MIN_SECRET_BYTES:
+            raise ValueError(f"at least {_MIN_SECRET_BYTES} bytes are needed")
+        return value
+
+    @field_validator("jwt_keys")
+    @classmethod
+    def _long_keys(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        short = [kid for kid, key in value.items() if len(key.get_secret_value().encode()) < _MIN_SECRET_BYTES]
+        if short or not value:
+            raise ValueError(f"each of one or more keys needs {_MIN_SECRET_BYTES} bytes; too short: {short}")
+        return value
+
+    @model_validator(mode="after")
+    def _can_sign(self) -> Self:
+        if self.jwt_signing_kid not in self.jwt_keys:
+            raise ValueError("APP_JWT_SIGNING_KID is not a key id in APP_JWT_KEYS")
+        if not self.resolvers and self.single_tenant is None:
+            raise ValueError("APP_RESOLVERS is empty, so no request could ever name a tenant")
+        return self
+
+    @property
+    def is_development(self) -> bool:
+        return self.environment == "development"
+
+
+def read_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises: SettingsError - names every variable that is missing or wrong, never its value.
+    """
+    try:
+        return Settings(**_FROM_ENVIRONMENT)
+    except ValidationError as error:
+        raise SettingsError(_faults(error)) from None
+
+
+def development_settings(*, database_url: str, platform_database_url: str, **given: Any) -> Settings:
+    """Return settings for this machine: all six resolvers, `localhost`, and secrets made on the spot.
+
+    given: any other setting, such as secrets kept from the last run; it wins over what is generated.
+    """
+    generated: dict[str, Any] = {
+        "environment": "development",
+        "base_domain": "localhost",
+        "resolvers": RESOLVERS,
+        **({} if "jwt_keys" in given else {"jwt_keys": {"dev": secrets.token_urlsafe(48)}, "jwt_signing_kid": "dev"}),
+        "secret_key": secrets.token_urlsafe(48),
+    }
+    values = generated | {"database_url": database_url, "platform_database_url": platform_database_url} | given
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_faults(error)) from None
+
+
+class MigrationSettings(BaseSettings):
+    """What `alembic` is told from outside; the running application never knows the migrator's password."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    migrator_database_url: SecretStr = Field(description="SQLAlchemy URL of the migrator role, for `alembic` only.")
+
+
+def read_migration_settings() -> MigrationSettings:
+    """Read the migrator's settings from the environment.
+
+    Raises: SettingsError - names the variable that is missing.
+    """
+    try:
+        return MigrationSettings(**_FROM_ENVIRONMENT)
+    except ValidationError as error:
+        raise SettingsError(_faults(error)) from None
+
+
+def settings_table() -> str:
+    """Return every setting as a Markdown table, derived from the fields, for the README and the reference."""
+    lines = ["| variable | default | meaning |", "|---|---|---|"]
+    for model in (Settings, MigrationSettings):
+        for name, field in model.model_fields.items():
+            default = "**required**" if field.is_required() else "" if field.default is None else f"`{field.default}`"
+            lines.append(f"| `{ENV_PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines)
+
+
+def _faults(error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        name = f"{ENV_PREFIX}{str(fault['loc'][0]).upper()}: " if fault["loc"] else ""
+        faults.append(f"{name}{'missing' if fault['type'] == 'missing' else fault['msg']}")
+    return "settings are incomplete:\n  " + "\n  ".join(faults)

@@ -1,0 +1,1 @@
+"""A small CRM: people, companies and opportunities. It holds no line about tenants."""

@@ -1,0 +1,218 @@
+"""People, companies and opportunities over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from uuid import UUID
+
+from flask import Blueprint, url_for
+from sqlalchemy import Select, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from app.auth.access import permits
+from app.crm import schemas as shapes
+from app.crm.models import Company, Opportunity, Person
+from app.db import session
+from app.errors import RowNotFoundError
+from app.members.permissions import Permission
+from app.openapi import answers, api
+from app.paging import Sorts
+from app.schemas import Body
+
+blueprint = Blueprint("crm", __name__, url_prefix="/api/v1")
+
+PEOPLE: Sorts[Person] = Sorts({"name": Person.name, "created_at": Person.created_at}, Person.id)
+COMPANIES: Sorts[Company] = Sorts({"name": Company.name, "created_at": Company.created_at}, Company.id)
+OPPORTUNITIES: Sorts[Opportunity] = Sorts(
+    {
+        "name": Opportunity.name,
+        "created_at": Opportunity.created_at,
+        "amount_cents": Opportunity.amount_cents,
+    },
+    Opportunity.id,
+)
+Row = TypeVar("Row", Person, Company, Opportunity)
+
+
+def _found(model: type[Row], row_id: UUID) -> Row:
+    row: Row | None = session().get(model, row_id)
+    if row is None:
+        raise RowNotFoundError
+    return row
+
+
+def _added(row: Row) -> Row:
+    session().add(row)
+    session().commit()
+    return row
+
+
+def _changed(row: Row, change: Body) -> Row:
+    for field, value in change.model_dump(exclude_unset=True).items():
+        setattr(row, field, value)
+    session().commit()
+    return row
+
+
+def _delete(row: Row) -> tuple[str, int]:
+    session().delete(row)
+    session().commit()
+    return "", 204
+
+
+def _narrowed(rows: Select[Row], name: InstrumentedAttribute[str], part: str | None) -> Select[Row]:
+    return rows if part is None else rows.where(name.icontains(part, autoescape=True))
+
+
+def _equal(rows: Select[Row], wanted: Mapping[InstrumentedAttribute[Any], object]) -> Select[Row]:
+    return rows.where(*(column == value for column, value in wanted.items() if value is not None))
+
+
+def _location(endpoint: str, row: Person | Company | Opportunity) -> dict[str, str]:
+    return {"Location": url_for(f".{endpoint}", row_id=row.id)}
+
+
+# People -----------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/people")
+@permits(Permission.CRM_READ)
+@api.validate(resp=answers(200, shapes.PersonList), tags=["people"])
+def list_people(query: shapes.PersonQuery) -> shapes.PersonList:
+    """List people, a page at a time."""
+    rows = _narrowed(select(Person), Person.name, query.q)
+    rows = _equal(rows, {Person.company_id: query.company_id, Person.email: query.email})
+    page = PEOPLE.page(session(), rows, sort=query.sort, cursor=query.cursor, limit=query.limit)
+    return shapes.PersonList.model_validate({"items": page.rows, "next_cursor": page.next_cursor})
+
+
+@blueprint.post("/people")
+@permits(Permission.CRM_WRITE)
+@api.validate(resp=answers(201, shapes.PersonAnswer), tags=["people"])
+def create_person(json: shapes.NewPerson) -> tuple[shapes.PersonAnswer, int, dict[str, str]]:
+    """Add a person."""
+    person = _added(Person(**json.model_dump()))
+    return shapes.PersonAnswer.model_validate(person), 201, _location("read_person", person)
+
+
+@blueprint.get("/people/<uuid:row_id>")
+@permits(Permission.CRM_READ)
+@api.validate(resp=answers(200, shapes.PersonAnswer), tags=["people"])
+def read_person(row_id: UUID) -> shapes.PersonAnswer:
+    """Read one person."""
+    return shapes.PersonAnswer.model_validate(_found(Person, row_id))
+
+
+@blueprint.patch("/people/<uuid:row_id>")
+@permits(Permission.CRM_WRITE)
+@api.validate(resp=answers(200, shapes.PersonAnswer), tags=["people"])
+def change_person(row_id: UUID, json: shapes.PersonChange) -> shapes.PersonAnswer:
+    """Change some fields of a person."""
+    return shapes.PersonAnswer.model_validate(_changed(_found(Person, row_id), json))
+
+
+@blueprint.delete("/people/<uuid:row_id>")
+@permits(Permission.CRM_DELETE)
+@api.validate(resp=answers(204, None), tags=["people"])
+def delete_person(row_id: UUID) -> tuple[str, int]:
+    """Delete a person."""
+    return _delete(_found(Person, row_id))
+
+
+# Companies -----------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/companies")
+@permits(Permission.CRM_READ)
+@api.validate(resp=answers(200, shapes.CompanyList), tags=["companies"])
+def list_companies(query: shapes.CompanyQuery) -> shapes.CompanyList:
+    """List companies, a page at a time."""
+    rows = _narrowed(select(Company), Company.name, query.q)
+    page = COMPANIES.page(session(), rows, sort=query.sort, cursor=query.cursor, limit=query.limit)
+    return shapes.CompanyList.model_validate({"items": page.rows, "next_cursor": page.next_cursor})
+
+
+@blueprint.post("/companies")
+@permits(Permission.CRM_WRITE)
+@api.validate(resp=answers(201, shapes.CompanyAnswer), tags=["companies"])
+def create_company(json: shapes.NewCompany) -> tuple[shapes.CompanyAnswer, int, dict[str, str]]:
+    """Add a company."""
+    company = _added(Company(**json.model_dump()))
+    return shapes.CompanyAnswer.model_validate(company), 201, _location("read_company", company)
+
+
+@blueprint.get("/companies/<uuid:row_id>")
+@permits(Permission.CRM_READ)
+@api.validate(resp=answers(200, shapes.CompanyAnswer), tags=["companies"])
+def read_company(row_id: UUID) -> shapes.CompanyAnswer:
+    """Read one company."""
+    return shapes.CompanyAnswer.model_validate(_found(Company, row_id))
+
+
+@blueprint.patch("/companies/<uuid:row_id>")
+@permits(Permission.CRM_WRITE)
+@api.validate(resp=answers(200, shapes.CompanyAnswer), tags=["companies"])
+def change_company(row_id: UUID, json: shapes.CompanyChange) -> shapes.CompanyAnswer:
+    """Change some fields of a company."""
+    return shapes.CompanyAnswer.model_validate(_changed(_found(Company, row_id), json))
+
+
+@blueprint.delete("/companies/<uuid:row_id>")
+@permits(Permission.CRM_DELETE)
+@api.validate(resp=answers(204, None), tags=["companies"])
+def delete_company(row_id: UUID) -> tuple[str, int]:
+    """Delete a company."""
+    return _delete(_found(Company, row_id))
+
+
+# Opportunities -----------------------------------------------------------------------------------------------
+
+
+@blueprint.get("/opportunities")
+@permits(Permission.CRM_READ)
+@api.validate(resp=answers(200, shapes.OpportunityList), tags=["opportunities"])
+def list_opportunities(query: shapes.OpportunityQuery) -> shapes.OpportunityList:
+    """List opportunities, a page at a time."""
+    rows = _narrowed(select(Opportunity), Opportunity.name, query.q)
+    wanted = {
+        Opportunity.stage: query.stage,
+        Opportunity.company_id: query.company_id,
+        Opportunity.person_id: query.person_id,
+    }
+    rows = _equal(rows, wanted)
+    page = OPPORTUNITIES.page(session(), rows, sort=query.sort, cursor=query.cursor, limit=query.limit)
+    return shapes.OpportunityList.model_validate({"items": page.rows, "next_cursor": page.next_cursor})
+
+
+@blueprint.post("/opportunities")
+@permits(Permission.CRM_WRITE)
+@api.validate(resp=answers(201, shapes.OpportunityAnswer), tags=["opportunities"])
+def create_opportunity(json: shapes.NewOpportunity) -> tuple[shapes.OpportunityAnswer, int, dict[str, str]]:
+    """Add an opportunity."""
+    opportunity = _added(Opportunity(**json.model_dump()))
+    return shapes.OpportunityAnswer.model_validate(opportunity), 201, _location("read_opportunity", opportunity)
+
+
+@blueprint.get("/opportunities/<uuid:row_id>")
+@permits(Permission.CRM_READ)
+@api.validate(resp=answers(200, shapes.OpportunityAnswer), tags=["opportunities"])
+def read_opportunity(row_id: UUID) -> shapes.OpportunityAnswer:
+    """Read one opportunity."""
+    return shapes.OpportunityAnswer.model_validate(_found(Opportunity, row_id))
+
+
+@blueprint.patch("/opportunities/<uuid:row_id>")
+@permits(Permission.CRM_WRITE)
+@api.validate(resp=answers(200, shapes.OpportunityAnswer), tags=["opportunities"])
+def change_opportunity(row_id: UUID, json: shapes.OpportunityChange) -> shapes.OpportunityAnswer:
+    """Change some fields of an opportunity."""
+    return shapes.OpportunityAnswer.model_validate(_changed(_found(Opportunity, row_id), json))
+
+
+@blueprint.delete("/opportunities/<uuid:row_id>")
+@permits(Permission.CRM_DELETE)
+@api.validate(resp=answers(204, None), tags=["opportunities"])
+def delete_opportunity(row_id: UUID) -> tuple[str, int]:
+    """Delete an opportunity."""
+    return _delete(_found(Opportunity, row_id))

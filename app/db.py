@@ -1,0 +1,95 @@
+"""The declarative base, and the engines and sessions one running application holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from flask import current_app
+from sqlalchemy import CheckConstraint, DateTime, Engine, MetaData, func
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+
+from app.config import Settings
+from tenancy.binding import create_tenant_engine
+from tenancy.flask import Tenancy
+from tenancy.session import PlatformSession, TenantSession, platform_sessionmaker, tenant_sessionmaker
+
+
+class Base(DeclarativeBase):
+    """Base of every model. Constraints are named, so that migrations and error answers can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Timestamped:
+    """Adds when a row was made and last changed, by the server's clock."""
+
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now(), sort_order=90)
+    updated_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now(), onupdate=func.now(), sort_order=91
+    )
+
+
+def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    """Limit a text column to the values of an enumeration; for `__table_args__`.
+
+    PostgreSQL's own enum can use no index under policies, and alembic overlooks a check given to a column.
+    """
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+@dataclass(frozen=True)
+class Database:
+    """What one running application holds open towards PostgreSQL.
+
+    sessions: of the runtime role; made inside `tenant_scope` or `account_scope`.
+    platform_sessions: read-only and across tenants; made inside `platform_scope`.
+    staff_sessions: of the platform role in one tenant; made inside both scopes.
+    """
+
+    engine: Engine
+    platform_engine: Engine
+    sessions: sessionmaker[TenantSession]
+    platform_sessions: sessionmaker[PlatformSession]
+    staff_sessions: sessionmaker[TenantSession]
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self.engine.dispose()
+        self.platform_engine.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """Prepare the engines of both roles; nothing connects yet."""
+    engine = create_tenant_engine(settings.database_url.get_secret_value())
+    platform_engine = create_tenant_engine(settings.platform_database_url.get_secret_value())
+    return Database(
+        engine=engine,
+        platform_engine=platform_engine,
+        sessions=tenant_sessionmaker(engine),
+        platform_sessions=platform_sessionmaker(platform_engine),
+        staff_sessions=tenant_sessionmaker(platform_engine),
+    )
+
+
+def tenancy() -> Tenancy:
+    """Return the tenancy extension of the current application."""
+    found = current_app.extensions["tenancy"]
+    if not isinstance(found, Tenancy):
+        raise TypeError(f"extension 'tenancy' is {type(found).__name__}")
+    return found
+
+
+def session() -> TenantSession:
+    """Return the session of the current request, in its tenant."""
+    return tenancy().session

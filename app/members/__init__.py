@@ -1,0 +1,1 @@
+"""Members: people in a tenant, and what each may do there."""

@@ -1,0 +1,53 @@
+"""Accounts, which belong to people, and members, which belong to tenants."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+from uuid_utils.compat import uuid7
+
+from app.db import Base, Timestamped, one_of
+from app.members.permissions import Permission, Role, permissions_of
+from tenancy.lookups import Lookup, declare_lookup
+from tenancy.tables import TenantTable, TenantUnique, platform_table
+
+
+@platform_table(reason="a person may belong to many tenants", account_key="id")
+class Account(Timestamped, Base):
+    """A person's sign-in. Guarded by `app.account_id`: only the account itself reads its row."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid7)
+    email: Mapped[str] = mapped_column(Text, unique=True)
+    password_hash: Mapped[str] = mapped_column(Text)
+
+
+class Member(TenantTable, Timestamped, Base):
+    """One account in one tenant. The e-mail address is the one its colleagues see; it signs nobody in."""
+
+    __tablename__ = "members"
+    __table_args__ = (
+        TenantUnique("account_id"),
+        ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"]),
+        one_of("role", Role),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(Uuid, ForeignKey("accounts.id"), index=True)
+    email: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(Text)
+    permissions: Mapped[dict[str, bool]] = mapped_column(JSONB, default=dict)
+
+    @property
+    def granted(self) -> frozenset[Permission]:
+        """What the member may do."""
+        return permissions_of(Role(self.role), self.permissions)
+
+
+account_of_email = declare_lookup(Base.metadata, Lookup("account_of_email", "accounts", "email", ("id",)))
+memberships = declare_lookup(
+    Base.metadata, Lookup("memberships", "members", "account_id", ("tenant_id", "id", "role"), by_account=True)
+)

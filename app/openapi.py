@@ -1,0 +1,106 @@
+"""The API's description: OpenAPI 3.1 from the routes, and a viewer that needs no network."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, render_template_string
+from pydantic import BaseModel
+from spectree import Response as Responses
+from spectree import SecurityScheme, SpecTree
+from spectree.models import SecureType, SecuritySchemeData
+
+from app.auth.access import without_tenant
+from app.errors import Problem
+from app.http import refuse_invalid
+
+VIEWER = "swagger-ui-dist@5.35.0"
+_PROBLEM_REF = "#/components/schemas/Problem"
+_REFUSALS = {
+    "400": "A field cannot be used.",
+    "401": "Nobody is signed in.",
+    "403": "The role does not reach this far, or the request names two tenants.",
+    "404": "No such row, or no such tenant.",
+    "409": "A value that must be unique is in use.",
+    "413": "The body is too large.",
+    "415": "The body is not JSON.",
+}
+
+
+blueprint = Blueprint("openapi", __name__, url_prefix="/api")
+
+
+def _name(model: type[BaseModel]) -> str:
+    return model.__name__
+
+
+api = SpecTree(
+    "flask",
+    title="CRM",
+    version="1.0.0",
+    description="Every request acts for one tenant, named by its address, a header or the token.",
+    openapi_version="3.1.0",
+    mode="strict",
+    annotations=True,
+    before=refuse_invalid,
+    validation_error_status=400,
+    validation_error_model=Problem,
+    naming_strategy=_name,
+    nested_naming_strategy=lambda _parent, child: child,
+    security_schemes=[
+        SecurityScheme(
+            name="bearer", data=SecuritySchemeData(type=SecureType.HTTP, scheme="bearer", bearer_format="JWT")
+        )
+    ],
+)
+
+
+def answers(status: int, model: type[BaseModel] | None) -> Responses:
+    """Declare the answer of a route that succeeds; the refusals are the same for all and added to the document."""
+    return Responses(**{f"HTTP_{status}": model}) if model else Responses(f"HTTP_{status}")
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of the current application."""
+    found: dict[str, Any] = deepcopy(api.spec)
+    for path in found["paths"].values():
+        for operation in path.values():
+            operation.setdefault("security", [{"bearer": []}])
+            for status, description in _REFUSALS.items():
+                operation["responses"][status] = {
+                    "description": description,
+                    "content": {"application/problem+json": {"schema": {"$ref": _PROBLEM_REF}}},
+                }
+    return found
+
+
+_VIEWER_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>API</title>
+  <link rel="stylesheet" href="{{ url_for('static', filename=vendor ~ '/swagger-ui.css') }}">
+</head>
+<body>
+  <div id="viewer" data-url="{{ url_for('openapi.describe') }}"></div>
+  <script src="{{ url_for('static', filename=vendor ~ '/swagger-ui-bundle.js') }}"></script>
+  <script src="{{ url_for('static', filename='api-docs.js') }}"></script>
+</body>
+</html>
+"""
+
+
+@blueprint.get("/openapi.json")
+@without_tenant(reason="the description is the same for everyone")
+def describe() -> Response:
+    """Answer the OpenAPI document."""
+    return jsonify(document())
+
+
+@blueprint.get("/docs")
+@without_tenant(reason="the description is the same for everyone")
+def view() -> str:
+    """Show the document in a viewer that is served from here."""
+    return render_template_string(_VIEWER_PAGE, vendor=f"vendor/{VIEWER}")

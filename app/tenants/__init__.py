@@ -1,0 +1,1 @@
+"""Tenants: the registry of customer organisations, and the domains they bring."""
