@@ -58,6 +58,7 @@ def guard_engine(engine: Engine) -> Engine:
     event.listen(engine, "checkout", _refuse_inherited)
     event.listen(engine, "begin", _note_scope)
     event.listen(engine, "begin_twophase", _refuse_two_phase)
+    event.listen(engine, "set_engine_execution_options", _refuse_engine_autocommit)
     return engine
 
 
@@ -165,6 +166,11 @@ def _refuse_two_phase(_connection: Connection, _xid: object) -> None:
     raise ConfigurationError(
         "a prepared transaction outlives the connection that carries its tenant", hint="leave twophase off"
     )
+
+
+def _refuse_engine_autocommit(_engine: Engine, options: dict[str, Any]) -> None:
+    if str(options.get("isolation_level")).upper() == "AUTOCOMMIT":
+        raise _unsafe_option("isolation_level", "AUTOCOMMIT")
 
 
 def _state_of(driver_connection: Any) -> TransactionState:

@@ -218,6 +218,10 @@ class TenantServerCursor(psycopg.ServerCursor[Any]):
         cast("TenantConnection", self._conn).begin(query)
         return super().execute(query, params, **options)
 
+    def __next__(self) -> Any:
+        cast("TenantConnection", self._conn).state.check_scope()
+        return super().__next__()
+
     def fetchone(self) -> Any:
         cast("TenantConnection", self._conn).state.check_scope()
         return super().fetchone()
@@ -316,6 +320,10 @@ class AsyncTenantServerCursor(psycopg.AsyncServerCursor[Any]):
         _refuse_hold(self.withhold)
         await cast("AsyncTenantConnection", self._conn).begin(query)
         return await super().execute(query, params, **options)
+
+    async def __anext__(self) -> Any:
+        cast("AsyncTenantConnection", self._conn).state.check_scope()
+        return await super().__anext__()
 
     async def fetchone(self) -> Any:
         cast("AsyncTenantConnection", self._conn).state.check_scope()

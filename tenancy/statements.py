@@ -19,6 +19,7 @@ _REFUSED_START = re.compile(
 _REFUSED_ANYWHERE = re.compile(
     r"\b(?P<what>set_config|with\s+hold|update\s+(?:only\s+)?\"?(?:pg_catalog\"?\.\"?)?pg_settings)\b", re.IGNORECASE
 )
+_COPY_DELIMITER = re.compile(r"\bDELIMITER\s+(?:AS\s+)?';'", re.IGNORECASE)
 _LOCKING = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|KEY\s+SHARE|SHARE)\b|\bINTO\b", re.IGNORECASE)
 _CALLED = re.compile(r"([\w.$\"]+)\s*\(")
 _READING = frozenset(
@@ -75,3 +76,15 @@ def admit(sql: str) -> Verdict:
             hint="open another scope or transaction from Python; for administration use an engine of its own",
         )
     return verdict
+
+
+def admit_copy(sql: str) -> Verdict:
+    """Return the verdict on a COPY, which must be one statement: its protocol would run a second one too.
+
+    Raises: StatementRefusedError - as `admit`; or there is a semicolon in it, other than at its end.
+    """
+    if ";" in _COPY_DELIMITER.sub("", sql).rstrip().removesuffix(";"):
+        raise StatementRefusedError(
+            "a COPY with a semicolon in it could be two statements", hint="pass values that hold one as parameters"
+        )
+    return admit(sql)
