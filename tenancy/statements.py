@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from tenancy.errors import StatementRefusedError
 
-_LEADING = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*", re.DOTALL)
+_LEADING = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*(?:(?!/\*|\*/).)*\*/|\()*", re.DOTALL)
 _REFUSED_START = re.compile(
-    r"(?P<what>SET(?!\s+(?:CONSTRAINTS|TRANSACTION)\b)|RESET|DISCARD|EXPLAIN|LISTEN|UNLISTEN|PREPARE|DEALLOCATE|DO"
-    r"|BEGIN|START|COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)"
+    r"(?P<what>SET(?!\s+(?:CONSTRAINTS|TRANSACTION(?!.*\bWRITE))\b)|RESET|DISCARD|EXPLAIN|LISTEN|UNLISTEN|PREPARE"
+    r"|DEALLOCATE|DO|BEGIN|START|COMMIT|END|ABORT|ROLLBACK(?!\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b)"
     r"|ALTER\s+(?:ROLE|USER|DATABASE|SYSTEM))\b",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
 # Looked for inside literals too: query_to_xml('select set_config(...)') runs what its literal says.
 _REFUSED_ANYWHERE = re.compile(
@@ -49,6 +49,8 @@ def judge(sql: str) -> Verdict:
     """
     start = _LEADING.match(sql)
     body = sql[start.end() :] if start else sql
+    if body.startswith("/*"):
+        return Verdict("a comment within a comment", only_reads=False)
     found = _REFUSED_START.match(body) or _REFUSED_ANYWHERE.search(body)
     if found:
         return Verdict(" ".join(found["what"].split()), only_reads=False)
@@ -56,7 +58,7 @@ def judge(sql: str) -> Verdict:
 
 
 def _only_reads(body: str) -> bool:
-    if _LOCKING.search(body):
+    if _LOCKING.search(body) or "/*" in body or "--" in body:  # a comment may part a function from its "("
         return False
     return all(
         name.lower() in _READING or name.startswith(("tenancy.", "pg_catalog.current_"))
