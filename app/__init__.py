@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import http, openapi
+from app import http, openapi, pages
 from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
 from app.auth.desk import EXTENSION, Desk, open_desk
@@ -49,6 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     guard.init_app(app, logins)
     for blueprint in (auth_routes.blueprint, crm_routes.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
+    pages.init_app(app, settings, logins)
     _apply_exemptions(app, tenancy)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies

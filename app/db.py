@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from flask import current_app
+from flask import current_app, request
 from sqlalchemy import CheckConstraint, DateTime, Engine, MetaData, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from app.config import Settings
 from tenancy.binding import create_tenant_engine
+from tenancy.directory import TenantRecord
+from tenancy.errors import NoTenantError
 from tenancy.flask import Tenancy
 from tenancy.session import PlatformSession, TenantSession, platform_sessionmaker, tenant_sessionmaker
 
@@ -93,3 +95,14 @@ def tenancy() -> Tenancy:
 def session() -> TenantSession:
     """Return the session of the current request, in its tenant."""
     return tenancy().session
+
+
+def evidence_of_tenant() -> TenantRecord | None:
+    """Return the tenant that a request names although its route is exempt, as by its host; None if it names none.
+
+    Raises: TenantReferenceError - it names one that is not served, or two.
+    """
+    trace = tenancy().chain.explain(request)
+    if trace.error is not None and not isinstance(trace.error, NoTenantError):
+        raise trace.error
+    return trace.tenant

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, request
+from flask import Blueprint
 
 from app.auth import operations
 from app.auth.access import require_principal, signed_in, without_tenant
 from app.auth.desk import desk
 from app.auth.operations import SignedIn
 from app.auth.schemas import Credentials, Me, Refresh, Registration, Switch, TenantSummary, Tokens, User
-from app.db import session, tenancy
+from app.db import evidence_of_tenant, session
 from app.openapi import answers, api
 from tenancy.context import require_tenant
-from tenancy.directory import TenantRecord
-from tenancy.errors import ConflictingReferencesError, NoTenantError
+from tenancy.errors import ConflictingReferencesError
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/v1")
 
 
-def _tenant_named() -> TenantRecord | None:
-    """Return the tenant that a request names although its route is exempt, as by its host; None if it names none."""
-    trace = tenancy().chain.explain(request)
-    if trace.error is not None and not isinstance(trace.error, NoTenantError):
-        raise trace.error
-    return trace.tenant
-
-
 def _tenant_wanted(asked: str | None) -> str | None:
     """Return the tenant to sign in to: the one asked for, or else the one at whose address she asks."""
-    here = _tenant_named()
+    here = evidence_of_tenant()
     if here is None:
         return asked
     if asked not in (None, here.slug, str(here.id)):
@@ -78,7 +69,7 @@ def refresh(json: Refresh) -> Tokens:
 
     Each works once. A second use ends the whole sign-in, because one of the two users is not its owner.
     """
-    here = _tenant_named()
+    here = evidence_of_tenant()
     return _tokens(operations.refresh(desk(), json.refresh_token, at_tenant=here.id if here else None))
 
 

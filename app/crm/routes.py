@@ -61,11 +61,13 @@ def _delete(row: Row) -> tuple[str, int]:
     return "", 204
 
 
-def _narrowed(rows: Select[Row], name: InstrumentedAttribute[str], part: str | None) -> Select[Row]:
+def narrowed(rows: Select[Row], name: InstrumentedAttribute[str], part: str | None) -> Select[Row]:
+    """Keep the rows whose name has this part, in either case; None keeps all."""
     return rows if part is None else rows.where(name.icontains(part, autoescape=True))
 
 
-def _equal(rows: Select[Row], wanted: Mapping[InstrumentedAttribute[Any], object]) -> Select[Row]:
+def equal(rows: Select[Row], wanted: Mapping[InstrumentedAttribute[Any], object]) -> Select[Row]:
+    """Keep the rows that have each wanted value; None wants any."""
     return rows.where(*(column == value for column, value in wanted.items() if value is not None))
 
 
@@ -81,8 +83,8 @@ def _location(endpoint: str, row: Person | Company | Opportunity) -> dict[str, s
 @api.validate(resp=answers(200, shapes.PersonList), tags=["people"])
 def list_people(query: shapes.PersonQuery) -> shapes.PersonList:
     """List people, a page at a time."""
-    rows = _narrowed(select(Person), Person.name, query.q)
-    rows = _equal(rows, {Person.company_id: query.company_id, Person.email: query.email})
+    rows = narrowed(select(Person), Person.name, query.q)
+    rows = equal(rows, {Person.company_id: query.company_id, Person.email: query.email})
     page = PEOPLE.page(session(), rows, sort=query.sort, cursor=query.cursor, limit=query.limit)
     return shapes.PersonList.model_validate({"items": page.rows, "next_cursor": page.next_cursor})
 
@@ -128,7 +130,7 @@ def delete_person(row_id: UUID) -> tuple[str, int]:
 @api.validate(resp=answers(200, shapes.CompanyList), tags=["companies"])
 def list_companies(query: shapes.CompanyQuery) -> shapes.CompanyList:
     """List companies, a page at a time."""
-    rows = _narrowed(select(Company), Company.name, query.q)
+    rows = narrowed(select(Company), Company.name, query.q)
     page = COMPANIES.page(session(), rows, sort=query.sort, cursor=query.cursor, limit=query.limit)
     return shapes.CompanyList.model_validate({"items": page.rows, "next_cursor": page.next_cursor})
 
@@ -174,13 +176,13 @@ def delete_company(row_id: UUID) -> tuple[str, int]:
 @api.validate(resp=answers(200, shapes.OpportunityList), tags=["opportunities"])
 def list_opportunities(query: shapes.OpportunityQuery) -> shapes.OpportunityList:
     """List opportunities, a page at a time."""
-    rows = _narrowed(select(Opportunity), Opportunity.name, query.q)
+    rows = narrowed(select(Opportunity), Opportunity.name, query.q)
     wanted = {
         Opportunity.stage: query.stage,
         Opportunity.company_id: query.company_id,
         Opportunity.person_id: query.person_id,
     }
-    rows = _equal(rows, wanted)
+    rows = equal(rows, wanted)
     page = OPPORTUNITIES.page(session(), rows, sort=query.sort, cursor=query.cursor, limit=query.limit)
     return shapes.OpportunityList.model_validate({"items": page.rows, "next_cursor": page.next_cursor})
 
