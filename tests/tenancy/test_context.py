@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -27,7 +28,7 @@ BOB = UUID("00000000-0000-7000-8000-0000000000b0")
 
 @dataclass
 class Record:
-    id: object
+    id: Any
 
 
 @pytest.fixture
