@@ -59,14 +59,16 @@ def lifted(operations: Operations, names: Sequence[str]) -> Iterator[None]:
         run(operations, [rls.force_sql(name, forced=True) for name in forced])
         savepoint.commit()
     except BaseException:
-        savepoint.rollback()
+        if savepoint.is_active:
+            savepoint.rollback()
         raise
     finally:
         event.remove(connection, "commit", _refuse_commit)
 
 
 def _refuse_autocommit(connection: Connection) -> None:
-    if connection.get_isolation_level() == "AUTOCOMMIT":
+    # Asked of the driver: the server, whom get_isolation_level() asks, does not know.
+    if getattr(connection.connection.driver_connection, "autocommit", False):
         raise MigrationError(
             "FORCE cannot be lifted on a connection that commits each statement",
             hint="leave the autocommit block first: lift_force needs one transaction",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from alembic.config import Config
 from alembic.operations import Operations
 from alembic.operations.ops import UpgradeOps
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
@@ -105,14 +105,23 @@ class Project:
     def check(self, metadata: MetaData) -> None:
         command.check(self.config(metadata))
 
-    def script(self, *, down: str | None = None) -> str:
-        """Return what `alembic upgrade --sql` writes, or `alembic downgrade --sql` from one revision to another."""
+    def differences(self, metadata: MetaData) -> list[Any]:
+        """Return what autogenerate would write, without writing it."""
+        return list(compared(self.database, metadata).as_diffs())
+
+    def script(self, *, down: str | None = None, from_: str | None = None) -> str:
+        """Return the SQL of `alembic upgrade --sql`; `down` and `from_` are ranges of revisions."""
         output = io.StringIO()
-        if down is None:
-            command.upgrade(self.config(None, output), "head", sql=True)
+        config = self.config(None, output)
+        if down is not None:
+            command.downgrade(config, self._range(down), sql=True)
         else:
-            command.downgrade(self.config(None, output), down, sql=True)
+            command.upgrade(config, self._range(from_) if from_ else "head", sql=True)
         return output.getvalue()
+
+    def _range(self, text: str) -> str:
+        head = ScriptDirectory.from_config(self.config(None)).get_revision("head")
+        return text.replace("head", str(head.revision)).replace("-1", str(head.down_revision))
 
 
 def _indented(text: str) -> str:
@@ -144,6 +153,3 @@ def apply(database: Database, upgrade: UpgradeOps) -> None:
     with migrating(database) as operations:
         for operation in upgrade.ops:
             operations.invoke(operation)
-
-
-__all__ = ["EMPTY", "Callable", "Project", "apply", "compared", "migrating", "sys"]

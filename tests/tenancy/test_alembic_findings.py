@@ -130,8 +130,8 @@ def test_dropped_permissive_policy_comes_back_on_downgrade(fresh_database: Datab
         "CREATE TABLE others (id int); ALTER TABLE others ENABLE ROW LEVEL SECURITY; "
         "CREATE POLICY tenancy_isolation ON others USING (true)",
         "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.people (id int); "
-        "ALTER TABLE elsewhere.people ENABLE ROW LEVEL SECURITY; CREATE POLICY all_rows ON elsewhere.people USING (true)",
-        "SET ROLE tenancy_lookup; CREATE FUNCTION tenancy.people_named(name text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "ALTER TABLE elsewhere.people ENABLE ROW LEVEL SECURITY; CREATE POLICY rows ON elsewhere.people USING (true)",
+        "SET ROLE tenancy_lookup; CREATE FUNCTION tenancy.search(name text) RETURNS int LANGUAGE sql AS 'SELECT 1'",
     ],
     ids=["restrictive policy", "table outside the metadata", "other schema", "function of another make"],
 )
