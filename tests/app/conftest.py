@@ -25,6 +25,8 @@ from tenancy.embedded import Server, Template, make_template
 from tests.conftest import ROLES, Database, bootstrap
 
 PASSWORD = "correct horse battery"
+# Shared by the applications of a test, as by the processes of one installation.
+KEYS = {"dev": "d" * 48}
 Truth = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -56,10 +58,11 @@ def database(app_template: Template, worker: str) -> Database:
 def make_settings(database: Database) -> Callable[..., Settings]:
     def make(**given: Any) -> Settings:
         cheap = {"argon2_time_cost": 1, "argon2_memory_kib": 8, "argon2_parallelism": 1}
+        shared = {"jwt_keys": KEYS, "jwt_signing_kid": "dev"}
         return development_settings(
             database_url=database.url(ROLES.app),
             platform_database_url=database.url(ROLES.platform),
-            **(cheap | given),
+            **(cheap | shared | given),
         )
 
     return make
