@@ -16,6 +16,7 @@ from app.auth.desk import desk
 from app.auth.operations import Membership, memberships_of
 from app.config import Settings
 from app.db import tenancy
+from app.http import PROBLEM_PAGE
 from app.pages import formats, headers
 from app.pages.addresses import Addresses, addresses, current_path
 from app.pages.handover import Handover
@@ -37,7 +38,7 @@ def init_app(app: Flask, settings: Settings, logins: LoginManager) -> None:
         app.register_blueprint(holder.blueprint)
     app.extensions["addresses"] = Addresses(settings)
     app.extensions["handover"] = Handover(settings)
-    app.extensions["problem_page"] = problem_page
+    app.extensions[PROBLEM_PAGE] = problem_page
     logins.unauthorized_handler(_ask_to_sign_in)
     headers.init_app(app, settings)
     formats.init_app(app)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flask import Response, make_response, render_template, request
+from flask import render_template, request
 
-from app.http import is_api
+from app.errors import Problem
 
 _TITLES: Mapping[int, str] = {
     400: "That request cannot be used",
@@ -24,27 +24,15 @@ _DETAILS: Mapping[int, str] = {
 }
 
 
-def wants_page() -> bool:
-    """Tell whether the caller is a browser that shows pages, and not a caller of the API."""
-    kinds = ["application/problem+json", "application/json", "text/html"]
-    return not is_api(request) and request.accept_mimetypes.best_match(kinds) == "text/html"
-
-
-def problem_page(status: int, title: str, detail: str | None) -> Response | None:
-    """Answer with an error page; None when the caller wants no page.
+def problem_page(found: Problem) -> str:
+    """Return the page for an error.
 
     The words of 404, 500 and 503 are fixed, so that none of them tells two reasons apart.
     """
-    if not wants_page():
-        return None
-    page = render_template(
+    return render_template(
         "pages/error.html",
-        status=status,
-        title=_TITLES.get(status, title),
-        detail=_DETAILS.get(status) or detail or "",
+        status=found.status,
+        title=_TITLES.get(found.status, found.title),
+        detail=_DETAILS.get(found.status, found.detail),
         way_out=request.script_root + "/",
     )
-    response = make_response(page, status)
-    response.headers["Cache-Control"] = "no-store"
-    response.vary.add("Accept")
-    return response

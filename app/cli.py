@@ -1,0 +1,82 @@
+"""The program: run a development server, or migrate and seed a database given by its URL."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from sqlalchemy.exc import OperationalError
+
+from app import close_app, create_app
+from app.config import SettingsError, read_migration_settings, read_settings
+from app.development import DevelopmentError, development_app, open_development, upgrade_database, welcome
+from app.seed import ACCOUNTS, seed
+from app.server import PortError, StopAsked, listen, serve, stop_on_signals
+from tenancy.errors import TenancyError
+
+_FOLDER = Path("instance")
+
+
+@click.group(invoke_without_command=True)
+@click.option("--port", type=click.IntRange(0, 65_535), envvar="APP_PORT", default=5000, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=_FOLDER, show_default=True, help="Keeps the data.")
+@click.pass_context
+def program(context: click.Context, port: int, folder: Path) -> None:
+    """Serve the application on this machine, with a database of its own and something in it to look at."""
+    if context.invoked_subcommand is None:
+        run(port, folder)
+
+
+@program.command()
+def migrate() -> None:
+    """Upgrade the database of APP_MIGRATOR_DATABASE_URL."""
+    upgrade_database(read_migration_settings().migrator_database_url.get_secret_value())
+
+
+@program.command("seed")
+@click.option("--password", envvar="APP_SEED_PASSWORD", required=True, help="Of the accounts that must be created.")
+def seed_database(password: str) -> None:
+    """Put the two example tenants into the database of APP_DATABASE_URL."""
+    app = create_app(read_settings())
+    try:
+        seed(app.extensions["auth"], dict.fromkeys(ACCOUNTS, password))
+    finally:
+        close_app(app)
+
+
+def run(port: int, folder: Path) -> None:
+    """Run the development server until it is asked to stop."""
+    with (
+        stop_on_signals(),
+        listen(port) as listener,
+        open_development(folder) as development,
+        development_app(development) as app,
+    ):
+        click.echo(welcome(development, listener.getsockname()[1]))
+        serve(app, listener)
+
+
+def main() -> None:
+    """Run the program; every expected failure is one sentence and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("werkzeug").setLevel(logging.INFO)
+    try:
+        program(standalone_mode=False)
+    except StopAsked:
+        click.echo("\nStopped. The data is kept for the next run.")
+    except TenancyError as error:
+        _fail(f"{error.message}; {error.hint}.")
+    except OperationalError as error:
+        _fail(f"The database does not answer: {str(error.orig).strip().splitlines()[0]}")
+    except (DevelopmentError, PortError, SettingsError) as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        _fail(error.format_message())
+
+
+def _fail(sentence: str) -> NoReturn:
+    click.echo(sentence, err=True)
+    sys.exit(1)

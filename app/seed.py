@@ -1,0 +1,183 @@
+"""Two tenants to look at, made the way customers make theirs: through the application's own operations and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from app.auth.desk import Desk
+from app.auth.operations import authenticate, memberships_of, register_organization
+from app.errors import NotSignedInError
+from app.models import Account, Company, Member, Opportunity, Person
+from app.crm.models import Stage
+from app.members.models import account_of_email
+from app.members.permissions import Role
+from app.tenants.models import Plan, tenant_by_slug
+from tenancy.context import account_scope, tenant_scope
+from tenancy.directory import Reference, TenantRecord
+
+OWNER = "olivia@example.com"
+TENANTS: Mapping[str, str] = {"acme": "Acme", "globex": "Globex"}
+MEMBERS: Mapping[str, Mapping[str, Role]] = {
+    OWNER: {"acme": Role.OWNER, "globex": Role.OWNER},
+    "mara@acme.example": {"acme": Role.MEMBER},
+    "george@globex.example": {"globex": Role.MEMBER},
+}
+ACCOUNTS = tuple(MEMBERS)
+
+
+@dataclass(frozen=True)
+class Example:
+    """What one tenant deals with.
+
+    companies: name, website, and the people there. deals: name, company, stage, whole euros, days until it closes.
+    """
+
+    companies: Sequence[tuple[str, str, str]]
+    deals: Sequence[tuple[str, int, Stage, int, int]]
+
+
+EXAMPLES: Mapping[str, Example] = {
+    "acme": Example(
+        companies=(
+            ("Nordlicht Energie", "nordlicht.example", "Anneke Brandt, Jonas Petersen, Silke Vogt, Tomas Lindqvist, Ebba Holm"),
+            ("Marivaux Logistics", "marivaux.example", "Camille Durand, Théo Marchand, Inès Lefèvre, Hugo Perrin"),
+            ("Bright Harbour Foods", "brightharbour.example", "Amelia Clarke, Rohan Mehta, Grace Okafor, Liam Doyle, Poppy Shaw"),
+            ("Studio Peregrine", "peregrine.example", "Isabel Navarro, Kenji Watanabe, Zofia Kowalska"),
+            ("Castell Rail", "castellrail.example", "Gwen Pritchard, Rhys Morgan, Martí Puig, Nerea Etxeberria"),
+            ("Helix Diagnostics", "helixdx.example", "Dr Leila Haddad, Samuel Boateng, Priya Raman, Noor Aziz, Victor Sandoval, Yuki Tanaka"),
+        ),
+        deals=(
+            ("Grid analytics pilot", 0, Stage.PROPOSAL, 84_000, 34),
+            ("Smart-meter rollout", 0, Stage.QUALIFIED, 310_000, 120),
+            ("Route planning licence", 1, Stage.WON, 46_500, -12),
+            ("Depot dashboards", 1, Stage.LEAD, 18_000, 75),
+            ("Cold-chain monitoring", 2, Stage.PROPOSAL, 127_400, 21),
+            ("Supplier portal", 2, Stage.LOST, 39_000, -40),
+            ("Brand asset library", 3, Stage.LEAD, 9_800, 60),
+            ("Timetable forecasting", 4, Stage.QUALIFIED, 205_000, 90),
+            ("Lab sample tracking", 5, Stage.WON, 68_250, -5),
+            ("Results gateway", 5, Stage.LEAD, 52_000, 48),
+        ),
+    ),
+    "globex": Example(
+        companies=(
+            ("Tidewater Shipyards", "tidewater.example", "Henrik Solberg, Marta Nowak, Caleb Turner"),
+            ("Aurelia Textiles", "aurelia.example", "Beatrice Conti, Luca Ferraro, Elif Demir, Paolo Greco"),
+            ("Quantum Grove", "quantumgrove.example", "Naomi Feldman, Arjun Kapoor, Sofia Duarte"),
+            ("Redwood Civic Trust", "redwoodtrust.example", "Walter Hughes, Denise Carter, Andre Johnson"),
+        ),
+        deals=(
+            ("Dry-dock scheduling", 0, Stage.PROPOSAL, 142_000, 27),
+            ("Crew certification records", 0, Stage.LEAD, 33_000, 80),
+            ("Loom maintenance contract", 1, Stage.WON, 58_900, -8),
+            ("Colour-matching service", 1, Stage.QUALIFIED, 21_600, 44),
+            ("Orchard sensor network", 2, Stage.QUALIFIED, 96_000, 66),
+            ("Grant reporting", 3, Stage.LOST, 15_000, -30),
+            ("Volunteer directory", 3, Stage.LEAD, 12_400, 52),
+        ),
+    ),
+}
+
+
+def seed(desk: Desk, passwords: Mapping[str, str]) -> None:
+    """Make what is missing of the examples; what somebody has since changed in a tenant stays.
+
+    passwords: by e-mail address, one for each of ACCOUNTS; an account that has another one is given this one.
+    """
+    tenants = {slug: _tenant(desk, slug, name, passwords[OWNER]) for slug, name in TENANTS.items()}
+    for email, roles in MEMBERS.items():
+        account_id = _account(desk, email, passwords[email])
+        joined = {one.tenant.slug for one in memberships_of(desk, account_id)} if account_id else set()
+        for slug in roles.keys() - joined:
+            account_id = _join(desk, tenants[slug], account_id, email, passwords[email], role=roles[slug])
+    for slug, example in EXAMPLES.items():
+        with tenant_scope(tenants[slug]), desk.database.sessions.begin() as session:
+            if session.scalar(select(Company.id).limit(1)) is None:
+                _fill(session, example)
+
+
+def _tenant(desk: Desk, slug: str, name: str, password: str) -> TenantRecord:
+    found = desk.look_up(tenant_by_slug, slug)
+    if found:
+        record = desk.directory.find(Reference("slug", slug))
+        assert record is not None  # noqa: S101 - the lookup just found it
+        return record
+    _account(desk, OWNER, password)
+    return register_organization(desk, name=name, email=OWNER, password=password, plan=Plan.PREMIUM).tenant
+
+
+def _account(desk: Desk, email: str, password: str) -> UUID | None:
+    """Return the account, its password set; None when there is none."""
+    found = desk.look_up(account_of_email, email)
+    if not found:
+        return None
+    account_id: UUID = found[0].id
+    try:
+        authenticate(desk, email=email, password=password)
+    except NotSignedInError:
+        stored = desk.passwords.hash(password)
+        with account_scope(account_id), desk.database.sessions.begin() as session:
+            session.execute(update(Account).where(Account.id == account_id).values(password_hash=stored))
+    return account_id
+
+
+def _join(
+    desk: Desk, tenant: TenantRecord, account_id: UUID | None, email: str, password: str, *, role: Role
+) -> UUID:
+    joining = account_id or uuid7()
+    stored = None if account_id else desk.passwords.hash(password)
+    with tenant_scope(tenant, account=joining), desk.database.sessions.begin() as session:
+        if stored is not None:
+            session.add(Account(id=joining, email=email, password_hash=stored))
+            session.flush()
+        session.add(Member(account_id=joining, email=email, role=role))
+    return joining
+
+
+def _fill(session: Session, example: Example) -> None:
+    companies, contacts = [], []
+    for number, (name, website, people) in enumerate(example.companies):
+        company = Company(name=name, website=f"https://{website}")
+        session.add(company)
+        session.flush()
+        companies.append(company)
+        staff = [
+            Person(name=person, email=f"{_mailbox(person)}@{website}", phone=_phone(number, place), company_id=company.id)
+            for place, person in enumerate(people.split(", "))
+        ]
+        session.add_all(staff)
+        session.flush()
+        contacts.append(staff[0])
+    today = _today()
+    session.add_all(
+        Opportunity(
+            name=name,
+            stage=stage,
+            amount_cents=euros * 100,
+            currency="EUR",
+            closes_on=today + timedelta(days=days),
+            company_id=companies[place].id,
+            person_id=contacts[place].id,
+        )
+        for name, place, stage, euros, days in example.deals
+    )
+
+
+def _mailbox(person: str) -> str:
+    plain = person.removeprefix("Dr ").lower().translate(str.maketrans("éèêíï", "eeeii"))
+    return plain.replace(" ", ".")
+
+
+def _phone(company: int, place: int) -> str:
+    return f"+49 30 5550 {company + 1}{place + 10:02}"
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
