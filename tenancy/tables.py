@@ -335,6 +335,7 @@ def _stamp(target: TenantTable, _args: object, given: dict[str, Any]) -> None:
 def _freeze(_class: type, key: str, attribute: Any) -> None:
     if key == TENANT_KEY:
         event.listen(attribute, "set", _refuse_other_tenant)
+        event.listen(attribute, "remove", _refuse_removal)
 
 
 def _refuse_other_tenant(target: TenantTable, value: object, _old: object, _initiator: object) -> None:
@@ -348,6 +349,13 @@ def _refuse_other_tenant(target: TenantTable, value: object, _old: object, _init
             f"{type(target).__name__} belongs to tenant {stamped!r} and cannot move to {value!r}",
             hint="make a new object inside the other tenant's scope",
         )
+
+
+def _refuse_removal(target: TenantTable, value: object, _initiator: object) -> None:
+    raise WrongTenantError(
+        f"{type(target).__name__} belongs to tenant {value!r} and cannot be without one",
+        hint="make a new object inside the other tenant's scope",
+    )
 
 
 @event.listens_for(TenantTable, "instrument_class", propagate=True)
