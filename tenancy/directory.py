@@ -254,7 +254,7 @@ class _Listener:
                     self._listen(self._connection)
             except (psycopg.Error, OSError) as error:
                 # Without a lease answers live the floor time: staying up without a listener is by design.
-                log.warning("directory.listener_down", extra={"error_type": type(error).__name__})
+                log.warning("directory.listener_down", extra={"reason": str(error)})
                 self._stopping.wait(pause_s)
                 pause_s = min(pause_s * 2, 5.0)
             finally:

@@ -1,5 +1,9 @@
 """The directory on a real database: what it finds, remembers, refuses, and how often it asks."""
 
+import contextlib
+import re
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +13,16 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert
+from sqlalchemy import Engine, create_engine, event, insert, inspect, make_url
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped
 
 from tenancy.binding import create_tenant_engine
 from tenancy.context import current_scope, tenant_scope
-from tenancy.directory import Reference, SQLDirectory
+from tenancy.directory import DomainMixin, Reference, SQLDirectory, TenantMixin
 from tenancy.errors import ConfigurationError, DirectoryError
+from tenancy.lookups import lookups_of
+from tenancy.tables import TenantTable, check_metadata
 from tests.conftest import ROLES, Database, SomeTenant
 from tests.models import Domain, Tenant
 
@@ -133,6 +140,30 @@ def test_domain_that_is_not_verified_finds_nobody(deaf: SQLDirectory, acme: Some
     truth.execute("UPDATE domains SET verified_at = now() WHERE domain = %s", [name])
     assert deaf._memory.forget_all() is None
     assert deaf.find(Reference("domain", name)) is not None
+
+
+def test_models_made_from_the_mixins_are_isolated_and_declare_their_lookups() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Shop(TenantMixin, Base):
+        __tablename__ = "shops"
+        __directory_columns__ = ("plan",)
+        plan: Mapped[str]
+
+    class Address(DomainMixin, TenantTable, Base):
+        __tablename__ = "addresses"
+
+    check_metadata(Base.metadata)
+
+    declared = {lookup.name: (lookup.table, lookup.returns, lookup.requires) for lookup in lookups_of(Base.metadata)}
+    assert declared == {
+        "tenant_by_id": ("shops", ("tenant_id", "slug", "name", "status", "plan"), ()),
+        "tenant_by_slug": ("shops", ("tenant_id", "slug", "name", "status", "plan"), ()),
+        "tenant_by_domain": ("addresses", ("tenant_id",), ("verified_at",)),
+    }
+    assert Shop(slug="acme", name="Acme", plan="basic").plan == "basic"
+    assert [index.name for index in inspect(Address).local_table.indexes] == ["addresses_verified_domain_key"]
 
 
 @pytest.mark.parametrize("status", ["pending", "active", "suspended", "archived", "deleting", "deleted"])
@@ -409,6 +440,56 @@ def test_listener_killed_by_the_server_comes_back_having_forgotten_everything(
     truth.execute("UPDATE tenants SET status = 'suspended' WHERE tenant_id = %s", [acme.id])
 
     assert until(lambda: (found := directory.find(slug_of(acme))) and found.status == "suspended") < 1.0
+
+
+class Pooler:
+    """Relays one connection to the server, and like a pooler tells the client a process id of its own."""
+
+    def __init__(self, server_socket: str) -> None:
+        self._server_socket = server_socket
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        client, _address = self._listening.accept()
+        # Whichever side hangs up first, the relay is over.
+        with (
+            contextlib.suppress(BrokenPipeError, ConnectionResetError),
+            client,
+            socket.socket(socket.AF_UNIX) as server,
+        ):
+            server.connect(self._server_socket)
+            while ready := select.select([client, server], [], [], 5)[0]:
+                data = ready[0].recv(65536)
+                if not data:
+                    return
+                if ready[0] is client:
+                    server.sendall(data)
+                else:
+                    client.sendall(re.sub(rb"(?<=K\x00\x00\x00\x0c).{4}", b"1234", data, flags=re.DOTALL))
+
+    def close(self) -> None:
+        self._thread.join()
+        self._listening.close()
+
+
+def test_listener_behind_a_pooler_is_no_listener(
+    make_directory: Callable[..., SQLDirectory], database: Database, acme: SomeTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = make_url(database.url(ROLES.app)).query
+    pooler = Pooler(f"{query['host']}/.s.PGSQL.{query.get('port', 5432)}")
+    url = f"postgresql+psycopg://{ROLES.app}@127.0.0.1:{pooler.port}/{database.name}?sslmode=disable"
+    directory = make_directory(listen_url=url)
+
+    directory.find(slug_of(acme))
+    pooler.close()
+    until(lambda: caplog.records)
+
+    assert not directory.is_listening
+    assert caplog.records[0].message == "directory.listener_down"
+    assert caplog.records[0].__dict__["reason"] == "the listening connection is not a direct one"
 
 
 def test_closed_directory_has_no_thread_and_no_connection(

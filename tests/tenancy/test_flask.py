@@ -380,6 +380,14 @@ def test_single_tenant_mode_needs_no_resolver(unused: Any, directory: ListedDire
     assert app.test_client().get("/").status_code == 200
 
 
+@pytest.mark.parametrize("slug", ["", "Acme", "42", "acme\n"])
+def test_single_tenant_that_is_no_slug_is_a_configuration_error(
+    unused: Any, directory: ListedDirectory, slug: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="no slug"):
+        make_app(unused, directory, single_tenant=slug)
+
+
 # Set up
 
 
