@@ -28,7 +28,7 @@ from tenancy.errors import (
     TenancyError,
     TenantUnavailableError,
 )
-from tenancy.resolvers import ORIGINAL_PATH, Chain, Resolver, Trace, for_single_tenant
+from tenancy.resolvers import ORIGINAL_PATH, Chain, PathPrefix, Resolver, Trace, for_single_tenant
 from tenancy.session import TenantSession, guard_sessions
 
 log = logging.getLogger(__name__)
@@ -166,8 +166,9 @@ class _Body(Iterator[Any]):
     def close(self) -> None:
         with self._visit.scope_again():
             try:
-                if hasattr(self._parts, "close"):
-                    self._parts.close()
+                close = getattr(self._parts, "close", None)
+                if close is not None:
+                    close()
             finally:
                 self._visit.close_session()
 
@@ -177,7 +178,7 @@ class _Door:
 
     def __init__(self, inner: Callable[..., Iterable[bytes]], resolvers: Iterable[Resolver]) -> None:
         self._inner = inner
-        self._prefixes = [resolver.prefix_of for resolver in resolvers if hasattr(resolver, "prefix_of")]
+        self._prefixes = [resolver.prefix_of for resolver in resolvers if isinstance(resolver, PathPrefix)]
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -306,7 +307,7 @@ class Tenancy:
 
     def leaks(self) -> list[str]:
         """Name the tenants of requests that hold a session or a scope open: between requests, none may."""
-        return [f"request for tenant {visit.tenant.id!r}" for visit in self._visits]
+        return [f"request for tenant {visit.tenant.id!r}" for visit in list(self._visits)]
 
     def _visit(self) -> _Visit:
         visit = request.environ.get(_VISIT) if has_request_context() else None

@@ -4,6 +4,7 @@ from tenancy.resolvers.chain import Chain, Resolution, Step, Trace, resolve
 from tenancy.resolvers.evidence import (
     ORIGINAL_PATH,
     Evidence,
+    PathPrefix,
     Request,
     Resolver,
     for_single_tenant,
@@ -22,6 +23,7 @@ __all__ = [
     "RESERVED_SLUGS",
     "Chain",
     "Evidence",
+    "PathPrefix",
     "Request",
     "Resolution",
     "Resolver",

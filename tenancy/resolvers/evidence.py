@@ -118,7 +118,9 @@ class CustomDomain:
 
 
 @dataclass(frozen=True)
-class _Path:
+class PathPrefix:
+    """See `from_path`; also tells how much of a path to move to SCRIPT_NAME."""
+
     before: str
     vary: tuple[str, ...] = ()
 
@@ -199,7 +201,7 @@ def from_path(pattern: str) -> Resolver:
     before, placeholder, rest = pattern.rstrip("/").partition("<slug>")
     if not placeholder or rest or not before.startswith("/") or not before.endswith("/") or before == "/":
         raise ConfigurationError(f"{pattern!r} is not a path to a slug", hint='write it as in from_path("/t/<slug>")')
-    return _Path(before)
+    return PathPrefix(before)
 
 
 def from_header(*, id_header: str = "X-Tenant-ID", slug_header: str = "X-Tenant-Slug") -> Resolver:
