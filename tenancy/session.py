@@ -139,6 +139,13 @@ def _name_the_tenant(state: ORMExecuteState) -> None:
     state.statement = state.statement.options(_OF_THE_TENANT)
 
 
+@event.listens_for(_ScopedSession, "after_begin", propagate=True)
+def _check_begun(session: Session, _transaction: object, _connection: object) -> None:
+    """Stop what passes by the other events: bulk operations, and `connection()`."""
+    if isinstance(session, _ScopedSession):
+        session.check_scope()
+
+
 @event.listens_for(TenantSession, "before_attach", propagate=True)
 def _check_owner(session: Session, instance: object) -> None:
     if not isinstance(session, TenantSession) or not isinstance(instance, TenantTable):
