@@ -15,11 +15,11 @@ from tenancy.lookups import Lookup, lookups_of
 from tenancy.rls import Grant, GuardedTable, Policy, Roles, TableState
 from tenancy.rls.migrations import (
     Routine,
+    announces,
     can_draw,
     fresh_lookups,
     freshly_installed,
     is_installed,
-    read_announcing,
     read_routines,
 )
 from tenancy.tables import TENANT_KEY, mark_of
@@ -200,8 +200,8 @@ def _bare(key: Key) -> GuardedTable:
 
 
 def _is_complete(connection: Connection, table: GuardedTable, roles: Roles) -> bool:
-    announces = table.kind != "registry" or table.sql_name in read_announcing(connection)
-    return announces and (not table.sequences or can_draw(connection, table, roles))
+    is_told = table.kind != "registry" or announces(connection, table)
+    return is_told and (not table.sequences or can_draw(connection, table, roles))
 
 
 def _columns(inspector: Inspector, key: Key) -> Iterable[str]:

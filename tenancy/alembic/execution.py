@@ -54,7 +54,23 @@ def run(operations: Operations, statements: Iterable[str]) -> None:
         for statement in statements:
             context.impl.static_output(statement + context.impl.command_terminator)
     else:
-        send(operations.get_bind(), statements)
+        wanted = list(statements)
+        if any(statement.startswith("SET LOCAL") for statement in wanted):
+            refuse_autocommit(operations.get_bind())
+        send(operations.get_bind(), wanted)
+
+
+def refuse_autocommit(connection: Connection) -> None:
+    """Refuse a connection on which nothing lasts longer than one statement.
+
+    Raises: MigrationError - SET LOCAL would do nothing there, and FORCE would stay off after an error.
+    """
+    # Asked of the driver: the server, whom get_isolation_level() asks, does not know.
+    if getattr(connection.connection.driver_connection, "autocommit", False):
+        raise MigrationError(
+            "this operation needs one transaction, and the connection commits each statement",
+            hint="move it out of autocommit_block(), and take isolation_level off the engine",
+        )
 
 
 def online(operations: Operations, what: str) -> Connection:

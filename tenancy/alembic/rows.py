@@ -11,11 +11,12 @@ from alembic.operations.ops import MigrateOperation, OpContainer
 from sqlalchemy import Connection, event, text
 
 from tenancy import rls
-from tenancy.alembic.execution import online, run
+from tenancy.alembic.execution import online, refuse_autocommit, run
 from tenancy.errors import MigrationError
 from tenancy.tables import TENANT_KEY
 
 _FORCED = text("SELECT relforcerowsecurity FROM pg_class WHERE oid = CAST(:name AS regclass)")
+_BYPASSES = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
 
 
 class LiftForce:
@@ -48,7 +49,7 @@ def _lifted_script(operations: Operations, names: Sequence[str]) -> Iterator[Non
 def lifted(operations: Operations, names: Sequence[str]) -> Iterator[None]:
     """Do what `op.lift_force` says, for tables given by their SQL names."""
     connection = operations.get_bind()
-    _refuse_autocommit(connection)
+    refuse_autocommit(connection)
     # In a savepoint: rolling back to it restores FORCE where no statement could, in a failed transaction.
     savepoint = connection.begin_nested()
     event.listen(connection, "commit", _refuse_commit)
@@ -64,15 +65,6 @@ def lifted(operations: Operations, names: Sequence[str]) -> Iterator[None]:
         raise
     finally:
         event.remove(connection, "commit", _refuse_commit)
-
-
-def _refuse_autocommit(connection: Connection) -> None:
-    # Asked of the driver: the server, whom get_isolation_level() asks, does not know.
-    if getattr(connection.connection.driver_connection, "autocommit", False):
-        raise MigrationError(
-            "FORCE cannot be lifted on a connection that commits each statement",
-            hint="leave the autocommit block first: lift_force needs one transaction",
-        )
 
 
 def _refuse_commit(_connection: Connection) -> None:
@@ -92,18 +84,27 @@ class ForEachTenant:
     ) -> Iterator[UUID]:
         """Yield the id of every tenant, with the transaction bound to it; afterwards it is bound to none.
 
-        Statements in the loop see and change that tenant's rows only; outside it they are an error.
-        A tenant registered after the loop began is not visited.
-        Raises: MigrationError - offline mode, where nobody knows the tenants.
+        Statements in the loop see and change that tenant's rows only, in guarded tables; outside it they are
+        an error. A tenant registered after the loop began is not visited.
+        Raises: MigrationError - offline mode, where nobody knows the tenants; a role that no policy holds.
         """
         connection = online(operations, "the tenants are not known")
+        _refuse_bypass(connection)
         return _bound_to_each(operations, connection, _tenant_ids(operations, connection, registry, schema))
+
+
+def _refuse_bypass(connection: Connection) -> None:
+    if connection.execute(_BYPASSES).scalar_one():
+        raise MigrationError(
+            "this role passes every policy: each turn of the loop would change all tenants' rows",
+            hint="migrate as the migrator role, or write WHERE tenant_id = ... yourself",
+        )
 
 
 def _tenant_ids(operations: Operations, connection: Connection, registry: str, schema: str | None) -> list[UUID]:
     # Rolling the savepoint back restores FORCE and gives up the lock: a long loop must not hold up every request.
     table = rls.qualified(registry, schema)
-    _refuse_autocommit(connection)
+    refuse_autocommit(connection)
     savepoint = connection.begin_nested()
     try:
         run(operations, [rls.force_sql(table, forced=False)])

@@ -35,9 +35,10 @@ _UPDATE_COLUMNS = text("""
                       WHERE i.indrelid = a.attrelid AND i.indisprimary AND a.attnum = ANY (i.indkey))
     ORDER BY a.attnum
 """)
-_ANNOUNCING = text("""
-    SELECT t.tgrelid::regclass::text FROM pg_trigger t
-    WHERE t.tgname = 'tenancy_announce' AND t.tgfoid = to_regprocedure(:function) AND t.tgenabled <> 'D'
+_ANNOUNCES = text("""
+    SELECT EXISTS (SELECT FROM pg_trigger t
+                   WHERE t.tgrelid = CAST(:name AS regclass) AND t.tgname = 'tenancy_announce'
+                     AND t.tgfoid = to_regprocedure(:function) AND t.tgenabled <> 'D')
 """)
 _USABLE = text("""
     SELECT bool_and(to_regclass(s) IS NULL OR has_sequence_privilege(r, to_regclass(s)::oid, 'USAGE'))
@@ -147,10 +148,10 @@ def read_update_columns(connection: Connection, table: GuardedTable) -> tuple[st
     return tuple(connection.execute(_UPDATE_COLUMNS, wanted).scalars())
 
 
-def read_announcing(connection: Connection) -> frozenset[str]:
-    """Return the tables, as SQL names, whose changes are told to every process."""
-    found = connection.execute(_ANNOUNCING, {"function": f"{SCHEMA}.announce_tenant()"})
-    return frozenset(found.scalars())
+def announces(connection: Connection, table: GuardedTable) -> bool:
+    """Whether every process is told when a row of this table changes."""
+    wanted = {"name": table.sql_name, "function": f"{SCHEMA}.announce_tenant()"}
+    return bool(connection.execute(_ANNOUNCES, wanted).scalar_one())
 
 
 def can_draw(connection: Connection, table: GuardedTable, roles: Roles) -> bool:

@@ -113,6 +113,16 @@ def test_adoption_leaves_nothing_to_autogenerate(
     assert compared(empty_database, metadata).as_diffs() == []
 
 
+def test_table_with_a_reserved_name_is_adopted(project: Project, truth: psycopg.Connection[tuple[object, ...]]) -> None:
+    truth.execute('SET ROLE tenancy_owner; CREATE TABLE "user" (id int PRIMARY KEY, boss int REFERENCES "user")')
+    project.write(f"op.adopt_table('user', tenant_id='{ACME}')", "op.abandon_table('user')")
+
+    project.upgrade()
+
+    keys = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '\"user\"'::regclass AND contype = 'f'"
+    assert truth.execute(keys).fetchall() == [('FOREIGN KEY (tenant_id, boss) REFERENCES "user"(tenant_id, id)',)]
+
+
 def test_rows_can_be_shared_out_by_an_expression(
     project: Project, truth: psycopg.Connection[tuple[object, ...]]
 ) -> None:

@@ -94,8 +94,9 @@ def verbs(operations: list[MigrateOperation]) -> list[tuple[str, ...]]:
     return [(op.verb, *op.arguments[0][:1]) for op in ours]
 
 
-def test_untouched_database_needs_nothing(fresh_database: Database) -> None:
-    assert compared(fresh_database, Base.metadata).ops == []
+@pytest.mark.parametrize("options", [{}, {"compare_type": True, "compare_server_default": True}])
+def test_untouched_database_needs_nothing(fresh_database: Database, options: dict[str, object]) -> None:
+    assert compared(fresh_database, Base.metadata, **options).ops == []
 
 
 @pytest.mark.parametrize(("statement", "expected"), TAMPERED.values(), ids=TAMPERED.keys())

@@ -320,6 +320,22 @@ def test_guard_reads_the_columns_it_is_not_told(
     assert project.differences(first_models()) == []
 
 
+def test_table_of_another_schema_settles(tmp_path: Path, empty_database: Database) -> None:
+    project = Project(tmp_path, empty_database, include_schemas=True)
+    project.write("op.execute('CREATE SCHEMA crm')", "op.execute('DROP SCHEMA crm')")
+    project.upgrade()
+    metadata = first_models()
+    deals = Table("deals", metadata, tenant_column(), Column("id", Uuid, primary_key=True), schema="crm")
+    migrate(project, metadata)
+    deals.append_column(Column("title", Text))
+
+    migrate(project, metadata)
+    project.downgrade()
+    project.upgrade()
+
+    assert is_settled(project, metadata)
+
+
 # Offline ---------------------------------------------------------------------------------------------
 
 

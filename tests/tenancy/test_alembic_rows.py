@@ -283,6 +283,14 @@ def test_connection_in_autocommit_is_refused(fresh_database: Database) -> None:
             pass
         with pytest.raises(MigrationError, match="commits each statement"):
             list(op.for_each_tenant())
+        with pytest.raises(MigrationError, match="commits each statement"):
+            op.create_lookup("person_named", "people", key="name", returns=["tenant_id"])
+
+
+@pytest.mark.usefixtures("truth")
+def test_loop_of_a_role_past_every_policy_is_refused(fresh_database: Database) -> None:
+    with migrating(fresh_database, "postgres") as op, pytest.raises(MigrationError, match="passes every policy"):
+        list(op.for_each_tenant())
 
 
 def test_app_session_waits_while_force_is_lifted(
