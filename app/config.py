@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Annotated, Any, Literal, Self
 
@@ -44,7 +45,7 @@ class Settings(BaseSettings):
     )
     single_tenant: str | None = Field(None, description="Slug of the one tenant to serve at `/`; unset serves many.")
     secret_key: SecretStr = Field(description="Signs the session cookie and CSRF tokens; at least 32 bytes.")
-    jwt_keys: dict[str, SecretStr] = Field(
+    jwt_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(
         description='JSON object of key id to HMAC key, each at least 32 bytes: `{"2026-11": "…"}`. All verify.'
     )
     jwt_signing_kid: str = Field(description="The key id in `jwt_keys` that signs new tokens.")
@@ -66,6 +67,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split_names(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @field_validator("jwt_keys", mode="before")
+    @classmethod
+    def _parse_object(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("not a JSON object") from None
 
     @field_validator("secret_key")
     @classmethod

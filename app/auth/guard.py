@@ -31,7 +31,7 @@ from tenancy.errors import InvalidTokenError
 log = logging.getLogger(__name__)
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_ANYWHERE = Access(needs_tenant=False, needs_sign_in=False, reason="no route matched")
+_NOWHERE = Access(needs_tenant=False, needs_sign_in=False, reason="no route matched")
 
 
 class CrossSiteError(ForbiddenError):
@@ -49,7 +49,7 @@ def init_app(app: Flask, logins: LoginManager) -> None:
     @app.before_request
     def guard() -> ResponseReturnValue | None:
         view = current_app.view_functions.get(request.endpoint or "")
-        access = (access_of(view) if view is not None else None) or _ANYWHERE
+        access = _NOWHERE if view is None else access_of(view) or Access()
         brings_token = "Authorization" in request.headers
         if access.needs_tenant:
             remember_principal(_by_token() if brings_token else _by_cookie())
@@ -98,12 +98,13 @@ def _subject() -> Subject:
 
 def _rides_on_cookie(access: Access) -> bool:
     """Tell whether a browser could be made to send this. The API's open routes read no cookie and set none."""
-    return current_principal() is not None or (not is_api(request) and access is not _ANYWHERE)
+    return current_principal() is not None or (not is_api(request) and access is not _NOWHERE)
 
 
 def _refuse_other_sites(csrf: CSRFProtect) -> None:
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin)[:2] != urlsplit(request.host_url)[:2]:
+        log.warning("auth.cross_site_refused", extra={"origin": origin[:200]})
         raise CrossSiteError("This request comes from another site; send it from this tenant's own pages.")
     try:
         csrf.protect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from app.tenants.models import Plan, Tenant, tenant_by_slug
 from app.tenants.slugs import slug_candidates
 from tenancy.context import account_scope, tenant_scope
 from tenancy.directory import Reference, TenantRecord
+
+log = logging.getLogger(__name__)
 
 _WRONG = "The e-mail address or the password is wrong."
 _NOT_REFRESHABLE = "This refresh token no longer counts: sign in again."
@@ -129,9 +132,10 @@ def authenticate(desk: Desk, *, email: str, password: str) -> UUID:
     Raises: NotSignedInError
     """
     found = desk.look_up(account_of_email, email)
-    account_id: UUID | None = found[0].id if found else None
-    stored = _password_hash(desk, account_id) if account_id is not None else None
-    if not desk.passwords.check(stored, password) or account_id is None or stored is None:
+    # An unknown address takes the same steps, for an account that is nobody's.
+    account_id: UUID = found[0].id if found else uuid7()
+    stored = _password_hash(desk, account_id)
+    if not desk.passwords.check(stored, password) or stored is None:
         raise NotSignedInError(_WRONG)
     if desk.passwords.is_outdated(stored):
         renewed = desk.passwords.hash(password)
@@ -247,6 +251,7 @@ def _rotate(
         return None
     if token.used_at is not None or is_mislaid:
         opened.ended_at = now
+        log.warning("auth.refresh_token_misused", extra={"sign_in_id": str(opened.id), "is_mislaid": is_mislaid})
         return None
     if min(token.expires_at, opened.expires_at) <= now:
         return None

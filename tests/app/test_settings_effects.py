@@ -1,0 +1,163 @@
+"""Each setting changes what the application does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import jwt
+import pytest
+from flask import Flask
+
+from app.config import RESOLVERS, Settings
+from tests.app.conftest import PASSWORD, Truth, Visitor, codes
+from tests.app.test_sign_in import log_in, wait_until
+from tests.conftest import ROLES, Database
+
+ME = "/api/v1/me"
+SHOWN_ELSEWHERE = {
+    "environment": "test_cookies",
+    "secret_key": "test_cookies",
+    "argon2_time_cost": "test_sign_in",
+    "sign_in_ttl_s": "test_sign_in",
+    "jwt_keys": "test_sign_in",
+    "jwt_signing_kid": "test_sign_in",
+    "database_url": "every test: nothing would answer",
+}
+
+
+def claims_of(app: Flask, visitor: Visitor) -> dict[str, object]:
+    token = log_in(app.test_client(), visitor.email).get_json()["access_token"]
+    found: dict[str, object] = jwt.decode(token, options={"verify_signature": False})
+    return found
+
+
+def test_base_domain_is_where_subdomains_are_looked_for(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    client = make_app(base_domain="crm.example", resolvers=("subdomain",)).test_client()
+
+    assert codes(client.get(ME, base_url=f"http://{acme.slug}.crm.example"))[0] == 401
+    assert codes(client.get(ME, base_url=f"http://{acme.slug}.localhost"))[0] == 404
+
+
+@pytest.mark.parametrize("name", ["subdomain", "path", "header", "query", "jwt"])
+def test_resolver_that_is_not_named_is_off(make_app: Callable[..., Flask], acme: Visitor, name: str) -> None:
+    requests = {
+        "subdomain": {"path": ME, "base_url": f"http://{acme.slug}.localhost"},
+        "path": {"path": f"/t/{acme.slug}{ME}"},
+        "header": {"path": ME, "headers": {"X-Tenant-Slug": acme.slug}},
+        "query": {"path": f"{ME}?tenant={acme.slug}"},
+        "jwt": {"path": ME, "headers": {"Authorization": f"Bearer {acme.access_token}"}},
+    }
+    expected = 200 if name == "jwt" else 401
+    on, off = make_app(), make_app(resolvers=tuple(other for other in RESOLVERS if other != name))
+
+    assert on.test_client().get(**requests[name]).status_code == expected
+    assert off.test_client().get(**requests[name]).status_code == 404
+
+
+def test_custom_domain_resolver_serves_verified_domains_only(
+    make_app: Callable[..., Flask], acme: Visitor, truth: Truth
+) -> None:
+    insert = "INSERT INTO domains (tenant_id, id, domain, verified_at) VALUES (%s, gen_random_uuid(), %s, %s)"
+    truth.execute(insert, [acme.tenant_id, f"{acme.slug}.example.net", datetime.now(UTC)])
+    truth.execute(insert, [acme.tenant_id, f"{acme.slug}.example.org", None])
+    client = make_app().test_client()
+
+    assert codes(client.get(ME, base_url=f"http://{acme.slug}.example.net"))[0] == 401
+    assert codes(client.get(ME, base_url=f"http://{acme.slug}.example.org"))[0] == 404
+
+
+def test_forwarded_host_counts_behind_trusted_proxies_only(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    headers = {"X-Forwarded-Host": f"{acme.slug}.localhost"}
+
+    direct = make_app().test_client().get(ME, headers=headers)
+    proxied = make_app(trusted_proxies=1).test_client().get(ME, headers=headers)
+
+    assert codes(direct)[0] == 404
+    assert codes(proxied)[0] == 401
+
+
+def test_single_tenant_is_served_without_being_named(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    client = make_app(single_tenant=acme.slug).test_client()
+
+    assert client.get(ME, headers={"Authorization": f"Bearer {acme.access_token}"}).status_code == 200
+    assert codes(client.get(ME)) == (401, "not_signed_in")
+
+
+def test_issuer_and_audience_are_signed_and_checked(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    other = make_app(jwt_issuer="other-issuer", jwt_audience="other-audience")
+
+    claims = claims_of(other, acme)
+
+    assert (claims["iss"], claims["aud"]) == ("other-issuer", "other-audience")
+    for setting in ({"jwt_issuer": "other-issuer"}, {"jwt_audience": "other-audience"}):
+        refused = make_app(**setting).test_client().get(ME, headers={"Authorization": f"Bearer {acme.access_token}"})
+        assert codes(refused) == (401, "invalid_token")
+
+
+def test_access_token_lives_as_long_as_set(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    claims = claims_of(make_app(access_token_ttl_s=120), acme)
+
+    assert int(str(claims["exp"])) - int(str(claims["iat"])) == 120
+
+
+def test_refresh_token_lives_as_long_as_set(make_app: Callable[..., Flask], acme: Visitor, truth: Truth) -> None:
+    sign_in_id = claims_of(make_app(refresh_token_ttl_s=60), acme)["sid"]
+
+    row = truth.execute(
+        "SELECT expires_at < now() + interval '61 seconds' FROM refresh_tokens WHERE sign_in_id = %s", [sign_in_id]
+    ).fetchone()
+    assert row == (True,)
+
+
+@pytest.mark.parametrize(
+    ("setting", "shown"), [({"argon2_memory_kib": 64}, "m=64,"), ({"argon2_parallelism": 2}, ",p=2$")]
+)
+def test_password_cost_is_as_set(make_app: Callable[..., Flask], setting: dict[str, int], shown: str) -> None:
+    desk = make_app(**({"argon2_memory_kib": 32} | setting)).extensions["auth"]
+
+    assert shown in desk.passwords.hash(PASSWORD)
+
+
+def test_body_may_be_as_large_as_set(make_app: Callable[..., Flask]) -> None:
+    client = make_app(max_body_bytes=1024).test_client()
+
+    response = client.post("/api/v1/auth/login", json={"email": "a@b.test", "password": "x" * 2000})
+
+    assert codes(response)[0] == 413
+
+
+def test_platform_url_is_that_of_the_platform_engine(make_app: Callable[..., Flask], database: Database) -> None:
+    found = make_app().extensions["auth"].database.platform_engine
+
+    assert found.url.username == ROLES.platform
+
+
+def test_listener_takes_its_own_url(make_app: Callable[..., Flask], database: Database, acme: Visitor) -> None:
+    heard, deaf = make_app(), make_app(listen_database_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+    for app in (heard, deaf):
+        app.test_client().get(ME, headers={"X-Tenant-Slug": acme.slug})
+
+    wait_until(lambda: heard.extensions["auth"].directory.is_listening)
+    assert deaf.extensions["auth"].directory.is_listening is False
+
+
+def test_every_setting_is_shown_to_matter() -> None:
+    shown = set(SHOWN_ELSEWHERE) | {
+        "base_domain",
+        "resolvers",
+        "trusted_proxies",
+        "single_tenant",
+        "jwt_issuer",
+        "jwt_audience",
+        "access_token_ttl_s",
+        "refresh_token_ttl_s",
+        "argon2_memory_kib",
+        "argon2_parallelism",
+        "max_body_bytes",
+        "platform_database_url",
+        "listen_database_url",
+    }
+
+    assert shown == set(Settings.model_fields)
