@@ -129,7 +129,9 @@ def development_settings(*, database_url: str, platform_database_url: str, **giv
         **({} if "jwt_keys" in given else {"jwt_keys": {"dev": secrets.token_urlsafe(48)}, "jwt_signing_kid": "dev"}),
         "secret_key": secrets.token_urlsafe(48),
     }
-    values = generated | {"database_url": database_url, "platform_database_url": platform_database_url} | given
+    values: dict[str, Any] = (
+        generated | {"database_url": database_url, "platform_database_url": platform_database_url} | given
+    )
     try:
         return Settings(**values)
     except ValidationError as error:

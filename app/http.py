@@ -168,7 +168,7 @@ def _answer_http(error: HTTPException) -> Response | HTTPException:
         return error
     if isinstance(error, ProblemError):
         title = error.kind.replace("_", " ").capitalize()
-        answer = problem(error.code, error.kind, title, error.detail, errors=error.errors, members=error.members)
+        answer = problem(error.code or 400, error.kind, title, error.detail, errors=error.errors, members=error.members)
         answer.headers.extend(error.headers)
         return answer
     code = error.name.lower().replace(" ", "_").replace("'", "")

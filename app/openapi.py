@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, render_template_string
+from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
 from spectree import Response as Responses
 from spectree import SecurityScheme, SpecTree
@@ -56,9 +58,15 @@ api = SpecTree(
 )
 
 
-def answers(status: int, model: type[BaseModel] | None) -> Responses:
-    """Declare the answer of a route that succeeds; the refusals are the same for all and added to the document."""
-    return Responses(**{f"HTTP_{status}": model}) if model else Responses(f"HTTP_{status}")
+def answers(
+    status: int, model: type[BaseModel] | None, *, tag: str, needs_token: bool = True
+) -> Callable[[Callable[..., object]], Callable[..., ResponseReturnValue]]:
+    """Check a request against the annotations of its route, and describe it with the answer of its success.
+
+    model: None for an answer without a body. The refusals are the same for all and added to the document.
+    """
+    responses = Responses(**{f"HTTP_{status}": model}) if model else Responses(f"HTTP_{status}")
+    return api.validate(resp=responses, tags=[tag], security=None if needs_token else {})
 
 
 def document() -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, literal, tuple_
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Select, inspect, literal, tuple_
+from sqlalchemy.orm import Session
 
 from app.errors import InvalidInputError
 
@@ -29,13 +29,13 @@ class Page(Generic[Row]):
 
 @dataclass(frozen=True)
 class Sorts(Generic[Row]):
-    """The sorts a list offers: each a column that is never NULL, made total by the row's id.
+    """The sorts a list offers, `-name` for downwards.
 
-    columns: by the name in the query; `-name` sorts downwards.
+    columns: none may hold NULL; the row's id makes each a total order.
     """
 
-    columns: Mapping[str, InstrumentedAttribute[Any]]
-    id_column: InstrumentedAttribute[UUID]
+    model: type[Row]
+    columns: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,21 +48,20 @@ class Sorts(Generic[Row]):
         """
         if sort not in self.names:
             raise InvalidInputError.of("query.sort", f"not offered: use one of {', '.join(self.names)}")
-        column = self.columns[sort.removeprefix("-")]
         is_down = sort.startswith("-")
+        name = sort.removeprefix("-")
+        column, row_id = inspect(self.model).columns[name], inspect(self.model).columns["id"]
         if cursor is not None:
-            value, row_id = _decode(cursor, sort, column.type.python_type)
-            here, there = (
-                tuple_(column, self.id_column),
-                tuple_(literal(value, column.type), literal(row_id, self.id_column.type)),
-            )
+            value, after_id = _decode(cursor, sort, column.type.python_type)
+            here = tuple_(column, row_id)
+            there = tuple_(literal(value, column.type), literal(after_id, row_id.type))
             rows = rows.where(here < there if is_down else here > there)
-        order = (column.desc(), self.id_column.desc()) if is_down else (column, self.id_column)
+        order = (column.desc(), row_id.desc()) if is_down else (column, row_id)
         found = session.scalars(rows.order_by(*order).limit(limit + 1)).all()
         if len(found) <= limit:
             return Page(found, None)
-        last = found[limit - 1]
-        return Page(found[:limit], _encode(sort, getattr(last, column.key), getattr(last, self.id_column.key)))
+        last: Any = found[limit - 1]
+        return Page(found[:limit], _encode(sort, getattr(last, name), last.id))
 
 
 def _encode(sort: str, value: Any, row_id: UUID) -> str:

@@ -10,7 +10,7 @@ from app.auth.desk import desk
 from app.auth.operations import SignedIn
 from app.auth.schemas import Credentials, Me, Refresh, Registration, Switch, TenantSummary, Tokens, User
 from app.db import evidence_of_tenant, session
-from app.openapi import answers, api
+from app.openapi import answers
 from tenancy.context import require_tenant
 from tenancy.errors import ConflictingReferencesError
 
@@ -35,7 +35,7 @@ def _tokens(found: SignedIn) -> Tokens:
 
 @blueprint.post("/auth/register-organization")
 @without_tenant(reason="the tenant does not exist yet")
-@api.validate(resp=answers(201, Tokens), tags=["auth"], security={})
+@answers(201, Tokens, tag="auth", needs_token=False)
 def register_organization(json: Registration) -> tuple[Tokens, int]:
     """Create a tenant with its first owner, and sign her in."""
     found = operations.register_organization(
@@ -50,7 +50,7 @@ def register_organization(json: Registration) -> tuple[Tokens, int]:
 
 @blueprint.post("/auth/login")
 @without_tenant(reason="the tenant follows from who signs in")
-@api.validate(resp=answers(200, Tokens), tags=["auth"], security={})
+@answers(200, Tokens, tag="auth", needs_token=False)
 def login(json: Credentials) -> Tokens:
     """Sign in to a tenant.
 
@@ -63,7 +63,7 @@ def login(json: Credentials) -> Tokens:
 
 @blueprint.post("/auth/refresh")
 @without_tenant(reason="the refresh token names the tenant")
-@api.validate(resp=answers(200, Tokens), tags=["auth"], security={})
+@answers(200, Tokens, tag="auth", needs_token=False)
 def refresh(json: Refresh) -> Tokens:
     """Exchange a refresh token for a new pair.
 
@@ -75,7 +75,7 @@ def refresh(json: Refresh) -> Tokens:
 
 @blueprint.post("/auth/logout")
 @signed_in
-@api.validate(resp=answers(204, None), tags=["auth"])
+@answers(204, None, tag="auth")
 def logout() -> tuple[str, int]:
     """End the sign-in: its access and refresh tokens stop working at once."""
     operations.sign_out(session(), require_principal().sign_in_id)
@@ -85,7 +85,7 @@ def logout() -> tuple[str, int]:
 
 @blueprint.post("/auth/switch")
 @signed_in
-@api.validate(resp=answers(200, Tokens), tags=["auth"])
+@answers(200, Tokens, tag="auth")
 def switch(json: Switch) -> Tokens:
     """Sign in to another of your tenants without the password."""
     return _tokens(operations.switch_tenant(desk(), require_principal().account_id, json.tenant))
@@ -93,7 +93,7 @@ def switch(json: Switch) -> Tokens:
 
 @blueprint.get("/me")
 @signed_in
-@api.validate(resp=answers(200, Me), tags=["auth"])
+@answers(200, Me, tag="auth")
 def me() -> Me:
     """Say who is asking, for which tenant, and what she may do there."""
     principal = require_principal()

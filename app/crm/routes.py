@@ -16,22 +16,15 @@ from app.crm.models import Company, Opportunity, Person
 from app.db import session
 from app.errors import RowNotFoundError
 from app.members.permissions import Permission
-from app.openapi import answers, api
+from app.openapi import answers
 from app.paging import Sorts
 from app.schemas import Body
 
 blueprint = Blueprint("crm", __name__, url_prefix="/api/v1")
 
-PEOPLE: Sorts[Person] = Sorts({"name": Person.name, "created_at": Person.created_at}, Person.id)
-COMPANIES: Sorts[Company] = Sorts({"name": Company.name, "created_at": Company.created_at}, Company.id)
-OPPORTUNITIES: Sorts[Opportunity] = Sorts(
-    {
-        "name": Opportunity.name,
-        "created_at": Opportunity.created_at,
-        "amount_cents": Opportunity.amount_cents,
-    },
-    Opportunity.id,
-)
+PEOPLE = Sorts(Person, ("name", "created_at"))
+COMPANIES = Sorts(Company, ("name", "created_at"))
+OPPORTUNITIES = Sorts(Opportunity, ("name", "created_at", "amount_cents"))
 Row = TypeVar("Row", Person, Company, Opportunity)
 
 
@@ -80,7 +73,7 @@ def _location(endpoint: str, row: Person | Company | Opportunity) -> dict[str, s
 
 @blueprint.get("/people")
 @permits(Permission.CRM_READ)
-@api.validate(resp=answers(200, shapes.PersonList), tags=["people"])
+@answers(200, shapes.PersonList, tag="people")
 def list_people(query: shapes.PersonQuery) -> shapes.PersonList:
     """List people, a page at a time."""
     rows = narrowed(select(Person), Person.name, query.q)
@@ -91,7 +84,7 @@ def list_people(query: shapes.PersonQuery) -> shapes.PersonList:
 
 @blueprint.post("/people")
 @permits(Permission.CRM_WRITE)
-@api.validate(resp=answers(201, shapes.PersonAnswer), tags=["people"])
+@answers(201, shapes.PersonAnswer, tag="people")
 def create_person(json: shapes.NewPerson) -> tuple[shapes.PersonAnswer, int, dict[str, str]]:
     """Add a person."""
     person = _added(Person(**json.model_dump()))
@@ -100,7 +93,7 @@ def create_person(json: shapes.NewPerson) -> tuple[shapes.PersonAnswer, int, dic
 
 @blueprint.get("/people/<uuid:row_id>")
 @permits(Permission.CRM_READ)
-@api.validate(resp=answers(200, shapes.PersonAnswer), tags=["people"])
+@answers(200, shapes.PersonAnswer, tag="people")
 def read_person(row_id: UUID) -> shapes.PersonAnswer:
     """Read one person."""
     return shapes.PersonAnswer.model_validate(_found(Person, row_id))
@@ -108,7 +101,7 @@ def read_person(row_id: UUID) -> shapes.PersonAnswer:
 
 @blueprint.patch("/people/<uuid:row_id>")
 @permits(Permission.CRM_WRITE)
-@api.validate(resp=answers(200, shapes.PersonAnswer), tags=["people"])
+@answers(200, shapes.PersonAnswer, tag="people")
 def change_person(row_id: UUID, json: shapes.PersonChange) -> shapes.PersonAnswer:
     """Change some fields of a person."""
     return shapes.PersonAnswer.model_validate(_changed(_found(Person, row_id), json))
@@ -116,7 +109,7 @@ def change_person(row_id: UUID, json: shapes.PersonChange) -> shapes.PersonAnswe
 
 @blueprint.delete("/people/<uuid:row_id>")
 @permits(Permission.CRM_DELETE)
-@api.validate(resp=answers(204, None), tags=["people"])
+@answers(204, None, tag="people")
 def delete_person(row_id: UUID) -> tuple[str, int]:
     """Delete a person."""
     return _delete(_found(Person, row_id))
@@ -127,7 +120,7 @@ def delete_person(row_id: UUID) -> tuple[str, int]:
 
 @blueprint.get("/companies")
 @permits(Permission.CRM_READ)
-@api.validate(resp=answers(200, shapes.CompanyList), tags=["companies"])
+@answers(200, shapes.CompanyList, tag="companies")
 def list_companies(query: shapes.CompanyQuery) -> shapes.CompanyList:
     """List companies, a page at a time."""
     rows = narrowed(select(Company), Company.name, query.q)
@@ -137,7 +130,7 @@ def list_companies(query: shapes.CompanyQuery) -> shapes.CompanyList:
 
 @blueprint.post("/companies")
 @permits(Permission.CRM_WRITE)
-@api.validate(resp=answers(201, shapes.CompanyAnswer), tags=["companies"])
+@answers(201, shapes.CompanyAnswer, tag="companies")
 def create_company(json: shapes.NewCompany) -> tuple[shapes.CompanyAnswer, int, dict[str, str]]:
     """Add a company."""
     company = _added(Company(**json.model_dump()))
@@ -146,7 +139,7 @@ def create_company(json: shapes.NewCompany) -> tuple[shapes.CompanyAnswer, int, 
 
 @blueprint.get("/companies/<uuid:row_id>")
 @permits(Permission.CRM_READ)
-@api.validate(resp=answers(200, shapes.CompanyAnswer), tags=["companies"])
+@answers(200, shapes.CompanyAnswer, tag="companies")
 def read_company(row_id: UUID) -> shapes.CompanyAnswer:
     """Read one company."""
     return shapes.CompanyAnswer.model_validate(_found(Company, row_id))
@@ -154,7 +147,7 @@ def read_company(row_id: UUID) -> shapes.CompanyAnswer:
 
 @blueprint.patch("/companies/<uuid:row_id>")
 @permits(Permission.CRM_WRITE)
-@api.validate(resp=answers(200, shapes.CompanyAnswer), tags=["companies"])
+@answers(200, shapes.CompanyAnswer, tag="companies")
 def change_company(row_id: UUID, json: shapes.CompanyChange) -> shapes.CompanyAnswer:
     """Change some fields of a company."""
     return shapes.CompanyAnswer.model_validate(_changed(_found(Company, row_id), json))
@@ -162,7 +155,7 @@ def change_company(row_id: UUID, json: shapes.CompanyChange) -> shapes.CompanyAn
 
 @blueprint.delete("/companies/<uuid:row_id>")
 @permits(Permission.CRM_DELETE)
-@api.validate(resp=answers(204, None), tags=["companies"])
+@answers(204, None, tag="companies")
 def delete_company(row_id: UUID) -> tuple[str, int]:
     """Delete a company."""
     return _delete(_found(Company, row_id))
@@ -173,7 +166,7 @@ def delete_company(row_id: UUID) -> tuple[str, int]:
 
 @blueprint.get("/opportunities")
 @permits(Permission.CRM_READ)
-@api.validate(resp=answers(200, shapes.OpportunityList), tags=["opportunities"])
+@answers(200, shapes.OpportunityList, tag="opportunities")
 def list_opportunities(query: shapes.OpportunityQuery) -> shapes.OpportunityList:
     """List opportunities, a page at a time."""
     rows = narrowed(select(Opportunity), Opportunity.name, query.q)
@@ -189,7 +182,7 @@ def list_opportunities(query: shapes.OpportunityQuery) -> shapes.OpportunityList
 
 @blueprint.post("/opportunities")
 @permits(Permission.CRM_WRITE)
-@api.validate(resp=answers(201, shapes.OpportunityAnswer), tags=["opportunities"])
+@answers(201, shapes.OpportunityAnswer, tag="opportunities")
 def create_opportunity(json: shapes.NewOpportunity) -> tuple[shapes.OpportunityAnswer, int, dict[str, str]]:
     """Add an opportunity."""
     opportunity = _added(Opportunity(**json.model_dump()))
@@ -198,7 +191,7 @@ def create_opportunity(json: shapes.NewOpportunity) -> tuple[shapes.OpportunityA
 
 @blueprint.get("/opportunities/<uuid:row_id>")
 @permits(Permission.CRM_READ)
-@api.validate(resp=answers(200, shapes.OpportunityAnswer), tags=["opportunities"])
+@answers(200, shapes.OpportunityAnswer, tag="opportunities")
 def read_opportunity(row_id: UUID) -> shapes.OpportunityAnswer:
     """Read one opportunity."""
     return shapes.OpportunityAnswer.model_validate(_found(Opportunity, row_id))
@@ -206,7 +199,7 @@ def read_opportunity(row_id: UUID) -> shapes.OpportunityAnswer:
 
 @blueprint.patch("/opportunities/<uuid:row_id>")
 @permits(Permission.CRM_WRITE)
-@api.validate(resp=answers(200, shapes.OpportunityAnswer), tags=["opportunities"])
+@answers(200, shapes.OpportunityAnswer, tag="opportunities")
 def change_opportunity(row_id: UUID, json: shapes.OpportunityChange) -> shapes.OpportunityAnswer:
     """Change some fields of an opportunity."""
     return shapes.OpportunityAnswer.model_validate(_changed(_found(Opportunity, row_id), json))
@@ -214,7 +207,7 @@ def change_opportunity(row_id: UUID, json: shapes.OpportunityChange) -> shapes.O
 
 @blueprint.delete("/opportunities/<uuid:row_id>")
 @permits(Permission.CRM_DELETE)
-@api.validate(resp=answers(204, None), tags=["opportunities"])
+@answers(204, None, tag="opportunities")
 def delete_opportunity(row_id: UUID) -> tuple[str, int]:
     """Delete an opportunity."""
     return _delete(_found(Opportunity, row_id))

@@ -68,7 +68,7 @@ def test_tenant_id_in_a_body_says_where_the_tenant_comes_from(acme: Visitor) -> 
     assert "comes from the address" in response.get_json()["errors"][0]["message"]
 
 
-@pytest.mark.parametrize("path", [PEOPLE, "/api/v1/me", f"{PEOPLE}/{uuid4()}"])
+@pytest.mark.parametrize("path", [PEOPLE, "/api/v1/me", f"{PEOPLE}/7b44e290-1c14-4b7e-8480-bde5a89e31b4"])
 def test_tenant_id_in_the_query_is_refused(acme: Visitor, path: str) -> None:
     response = acme.get(f"{path}?tenant_id={acme.tenant_id}")
 
