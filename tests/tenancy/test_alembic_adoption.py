@@ -12,6 +12,7 @@ from sqlalchemy import Column, Integer, MetaData, Text, Uuid
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import Table
 
+from tenancy.alembic.adoption import AdoptTableOp
 from tenancy.errors import MigrationError
 from tenancy.tables import TenantUnique, tenant_column
 from tests.conftest import Database
@@ -121,6 +122,19 @@ def test_table_with_a_reserved_name_is_adopted(project: Project, truth: psycopg.
 
     keys = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '\"user\"'::regclass AND contype = 'f'"
     assert truth.execute(keys).fetchall() == [('FOREIGN KEY (tenant_id, boss) REFERENCES "user"(tenant_id, id)',)]
+
+
+def test_reverse_of_an_adoption_is_its_abandonment() -> None:
+    adoption = AdoptTableOp("todos", tenant_id=ACME, across_tenants=["todos_slug"], lookup_columns=["slug"])
+
+    abandonment = adoption.reverse()
+
+    assert abandonment.to_diff_tuple() == (
+        "abandon_table",
+        "todos",
+        {"tenant_id": str(ACME), "across_tenants": ["todos_slug"], "lookup_columns": ["slug"]},
+    )
+    assert abandonment.reverse() is adoption
 
 
 def test_rows_can_be_shared_out_by_an_expression(

@@ -165,13 +165,13 @@ def test_unmarked_table_stops_autogenerate(fresh_database: Database) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"include_object": lambda _object, name, kind, _reflected, _to: (kind, name) != ("table", "people")},
-        {"include_name": lambda name, kind, _parents: (kind, name) != ("table", "people")},
+        {"include_object": lambda _object, name, kind, _reflected, _to: (kind, name) != ("table", "todos")},
+        {"include_name": lambda name, kind, _parents: (kind, name) != ("table", "todos")},
     ],
     ids=["include_object", "include_name"],
 )
 def test_table_that_is_filtered_out_is_left_alone(fresh_database: Database, options: dict[str, object]) -> None:
-    change_by_hand(fresh_database, "ALTER TABLE people NO FORCE ROW LEVEL SECURITY")
+    change_by_hand(fresh_database, "ALTER TABLE todos NO FORCE ROW LEVEL SECURITY")
 
     found = compared(fresh_database, Base.metadata, **options)
 

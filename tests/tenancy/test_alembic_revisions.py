@@ -234,6 +234,44 @@ def test_revision_that_takes_a_change_back_can_be_downgraded(
     assert project.differences(changed(change)) == []
 
 
+@pytest.mark.parametrize(
+    ("statement", "line"),
+    [
+        ("ALTER TABLE people NO FORCE ROW LEVEL SECURITY", "op.reguard_table('people', update=['name'], "),
+        (
+            "CREATE POLICY rows ON people FOR UPDATE TO tenancy_app USING (true) WITH CHECK (name = ':100%')",
+            "op.drop_permissive_policy('people', 'rows', command='UPDATE', roles=['tenancy_app'], using='true', "
+            "check=\"(name = ':100%'::text)\")",
+        ),
+        ("ALTER FUNCTION tenancy.person_named(text) COST 7 VOLATILE", "op.recreate_lookup('person_named', 'people', "),
+        ("ALTER FUNCTION tenancy.current_tenant() VOLATILE", "op.reinstall_tenancy()"),
+    ],
+)
+def test_repair_of_a_change_by_hand_is_a_revision_like_any_other(
+    project: Project, truth: psycopg.Connection[tuple[object, ...]], statement: str, line: str
+) -> None:
+    migrate(project, changed(add_lookup))
+    truth.execute(statement.encode())
+
+    text = migrate(project, changed(add_lookup))
+    project.downgrade()
+    project.upgrade()
+
+    assert line in text
+    assert is_settled(project, changed(add_lookup))
+
+
+def test_forgotten_guard_is_put_on_by_the_next_revision(project: Project) -> None:
+    migrate(project, first_models())
+    project.write("op.unguard_table('people', update=['name'])", "op.guard_table('people', update=['name'])")
+    project.upgrade()
+
+    text = migrate(project, first_models())
+
+    assert "op.guard_table('people', update=['name'])" in text
+    assert is_settled(project, first_models())
+
+
 def test_changed_lookup_is_dropped_and_created(project: Project) -> None:
     before, after = changed(add_lookup), first_models()
     declare_lookup(after, Lookup("person_named", "people", "name", ("tenant_id", "id")))
