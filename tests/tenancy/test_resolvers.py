@@ -119,6 +119,14 @@ def test_malformed_host_is_refused(host: str) -> None:
         from_subdomain("example.com")(request(host=host))
 
 
+def test_host_name_has_at_most_253_characters() -> None:
+    longest = ".".join(["a" * 62] * 4) + ".b"
+
+    assert host_of(request(host=longest), 0) == longest
+    with pytest.raises(MalformedReferenceError):
+        host_of(request(host=longest + "b"), 0)
+
+
 def test_request_without_a_host_is_refused() -> None:
     bare = request()
     del bare.environ["HTTP_HOST"]
