@@ -127,9 +127,15 @@ def _no_binding(noun: str, setting: str, roles: Roles) -> str:
         f"  IF {setting} IS NOT NULL OR current_user = '{roles.lookup}' OR session_user = '{roles.platform}' THEN\n"
         "    RETURN NULL;\n"
         "  END IF;\n"
+        f"{_raise_unbound(noun)}"
+        "END $$"
+    )
+
+
+def _raise_unbound(noun: str) -> str:
+    return (
         f"  RAISE insufficient_privilege USING MESSAGE = 'no {noun} is bound to this transaction',\n"
         f"    HINT = 'run it inside tenancy.{noun}_scope(...), or SET LOCAL app.{noun}_id first';\n"
-        "END $$"
     )
 
 
@@ -163,13 +169,16 @@ def create_lookup_sql(lookup: Lookup, roles: Roles) -> list[str]:
     argument = "" if lookup.by_account else f"key {lookup.key_type}"
     returned = ", ".join(f"{column} {table}.{column}%TYPE" for column in lookup.returns)
     wanted = f"{SCHEMA}.current_account()" if lookup.by_account else "$1"
+    # The lookup role is let past no_account(), so an unbound account is refused here.
+    unbound = f"  IF {_setting('app.account_id')} IS NULL THEN\n{_raise_unbound('account')}  END IF;\n"
     conditions = [f"t.{lookup.key} = {wanted}", *(f"t.{column} IS NOT NULL" for column in lookup.requires)]
     return [
         f"SET LOCAL ROLE {roles.lookup}",
         f"CREATE OR REPLACE FUNCTION {name}({argument}) RETURNS TABLE ({returned}) "
         "LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n"
         "#variable_conflict use_column\n"
-        f"BEGIN RETURN QUERY SELECT {', '.join(f't.{c}' for c in lookup.returns)} FROM public.{table} t\n"
+        f"BEGIN\n{unbound if lookup.by_account else ''}"
+        f"  RETURN QUERY SELECT {', '.join(f't.{c}' for c in lookup.returns)} FROM public.{table} t\n"
         f"  WHERE {' AND '.join(conditions)}; END $$",
         f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC",
         f"GRANT EXECUTE ON FUNCTION {name} TO {roles.app}, {roles.platform}",
