@@ -1,7 +1,9 @@
 """Every error the library raises: what was found, and in `hint` the one next step."""
 
+from sqlalchemy.exc import DontWrapMixin
 
-class TenancyError(Exception):
+
+class TenancyError(DontWrapMixin, Exception):
     """Base of all library errors; carries a hint that names one action."""
 
     def __init__(self, message: str, *, hint: str) -> None:

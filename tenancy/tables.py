@@ -122,7 +122,7 @@ def check_metadata(metadata: MetaData) -> None:
     nullable or no UUID; a key, unique or exclusion constraint, or a foreign key between tenant tables
     that leaves the tenant out.
     """
-    faults = [fault for table in metadata.sorted_tables for fault in _faults(table)]
+    faults = [fault for table in metadata.tables.values() for fault in _faults(table)]
     if faults:
         raise ModelError(
             "; ".join(faults), hint="use TenantTable, TenantUnique, TenantForeignKey, or mark it with platform_table"
