@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +132,9 @@ def read_or_make_secrets(path: Path) -> Secrets:
             f"{str(path)!r} cannot be used: {error.strerror}. Run as whoever owns it, or choose another with --folder."
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise DevelopmentError(f"{str(path)!r} is damaged. Remove it: new passwords are made, the data stays.") from error
+        raise DevelopmentError(
+            f"{str(path)!r} is damaged. Remove it: new passwords are made, the data stays."
+        ) from error
     return made
 
 
@@ -159,14 +161,26 @@ def welcome(development: Development, port: int) -> str:
     addresses = [(f"http://{slug}.localhost:{port}", name) for slug, name in TENANTS.items()]
     addresses += [(f"http://localhost:{port}", "all tenants"), (f"http://localhost:{port}/api/docs", "the API")]
     people = [
-        (email, development.secrets.accounts[email], ", ".join(f"{role} of {TENANTS[slug]}" for slug, role in roles.items()))
+        (
+            email,
+            development.secrets.accounts[email],
+            ", ".join(f"{role} of {TENANTS[slug]}" for slug, role in roles.items()),
+        )
         for email, roles in MEMBERS.items()
     ]
     lines = ["", "The CRM is running. Open", "", *_aligned(addresses), "", "and sign in as", "", *_aligned(people), ""]
-    lines += [f"Database   {development.url(ROLES.app)}", f"Passwords  {development.kept_in}", "", "Stop with Ctrl-C.", ""]
+    lines += [
+        f"Database   {development.url(ROLES.app)}",
+        f"Passwords  {development.kept_in}",
+        "",
+        "Stop with Ctrl-C.",
+        "",
+    ]
     return "\n".join(lines)
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -13,11 +13,11 @@ from uuid_utils.compat import uuid7
 
 from app.auth.desk import Desk
 from app.auth.operations import authenticate, memberships_of, register_organization
-from app.errors import NotSignedInError
-from app.models import Account, Company, Member, Opportunity, Person
 from app.crm.models import Stage
+from app.errors import NotSignedInError
 from app.members.models import account_of_email
 from app.members.permissions import Role
+from app.models import Account, Company, Member, Opportunity, Person
 from app.tenants.models import Plan, tenant_by_slug
 from tenancy.context import account_scope, tenant_scope
 from tenancy.directory import Reference, TenantRecord
@@ -46,12 +46,24 @@ class Example:
 EXAMPLES: Mapping[str, Example] = {
     "acme": Example(
         companies=(
-            ("Nordlicht Energie", "nordlicht.example", "Anneke Brandt, Jonas Petersen, Silke Vogt, Tomas Lindqvist, Ebba Holm"),
+            (
+                "Nordlicht Energie",
+                "nordlicht.example",
+                "Anneke Brandt, Jonas Petersen, Silke Vogt, Tomas Lindqvist, Ebba Holm",
+            ),
             ("Marivaux Logistics", "marivaux.example", "Camille Durand, Théo Marchand, Inès Lefèvre, Hugo Perrin"),
-            ("Bright Harbour Foods", "brightharbour.example", "Amelia Clarke, Rohan Mehta, Grace Okafor, Liam Doyle, Poppy Shaw"),
+            (
+                "Bright Harbour Foods",
+                "brightharbour.example",
+                "Amelia Clarke, Rohan Mehta, Grace Okafor, Liam Doyle, Poppy Shaw",
+            ),
             ("Studio Peregrine", "peregrine.example", "Isabel Navarro, Kenji Watanabe, Zofia Kowalska"),
             ("Castell Rail", "castellrail.example", "Gwen Pritchard, Rhys Morgan, Martí Puig, Nerea Etxeberria"),
-            ("Helix Diagnostics", "helixdx.example", "Dr Leila Haddad, Samuel Boateng, Priya Raman, Noor Aziz, Victor Sandoval, Yuki Tanaka"),
+            (
+                "Helix Diagnostics",
+                "helixdx.example",
+                "Dr Leila Haddad, Samuel Boateng, Priya Raman, Noor Aziz, Victor Sandoval, Yuki Tanaka",
+            ),
         ),
         deals=(
             ("Grid analytics pilot", 0, Stage.PROPOSAL, 84_000, 34),
@@ -128,9 +140,7 @@ def _account(desk: Desk, email: str, password: str) -> UUID | None:
     return account_id
 
 
-def _join(
-    desk: Desk, tenant: TenantRecord, account_id: UUID | None, email: str, password: str, *, role: Role
-) -> UUID:
+def _join(desk: Desk, tenant: TenantRecord, account_id: UUID | None, email: str, password: str, *, role: Role) -> UUID:
     joining = account_id or uuid7()
     stored = None if account_id else desk.passwords.hash(password)
     with tenant_scope(tenant, account=joining), desk.database.sessions.begin() as session:
@@ -149,7 +159,9 @@ def _fill(session: Session, example: Example) -> None:
         session.flush()
         companies.append(company)
         staff = [
-            Person(name=person, email=f"{_mailbox(person)}@{website}", phone=_phone(number, place), company_id=company.id)
+            Person(
+                name=person, email=f"{_mailbox(person)}@{website}", phone=_phone(number, place), company_id=company.id
+            )
             for place, person in enumerate(people.split(", "))
         ]
         session.add_all(staff)

@@ -64,7 +64,9 @@ def listen(port: int) -> Iterator[socket.socket]:
             listener.listen(128)
         except OSError as error:
             reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
-            raise PortError(f"Port {port} {reason}. Stop what has it, or choose another: make run APP_PORT=5001.") from None
+            raise PortError(
+                f"Port {port} {reason}. Stop what has it, or choose another: make run APP_PORT=5001."
+            ) from None
         yield listener
 
 

@@ -60,14 +60,15 @@ def sign_out() -> ResponseReturnValue:
 @blueprint.get("/handover")
 @anyone(reason="the browser has yet to bring a ticket from the host where its owner is signed in")
 def begin_handover() -> ResponseReturnValue:
-    question = {"to": db.tenancy().tenant.slug, "challenge": handover().challenge()}
+    here, challenge = db.tenancy().tenant.slug, handover().challenge()
     via = request.args.get("via")
     if via is None:
-        return redirect(addresses().bare(url_for("tenants_pages.give_ticket", **question)), 303)
+        path = url_for("tenants_pages.give_ticket", to=here, challenge=challenge)
+        return redirect(addresses().bare(path), 303)
     issuer = desk().directory.find(Reference("slug", via)) if valid_slug(via) else None
     if issuer is None or issuer.status != "active":
         raise RowNotFoundError
-    return redirect(addresses().of_tenant(issuer.slug, url_for(".give_ticket", **question)), 303)
+    return redirect(addresses().of_tenant(issuer.slug, url_for(".give_ticket", to=here, challenge=challenge)), 303)
 
 
 @blueprint.get("/handover/ticket")

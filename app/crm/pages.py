@@ -37,7 +37,7 @@ class Lane(NamedTuple):
 
     stage: Stage
     rows: list[Opportunity]
-    count: int
+    total: int
 
 
 class OpportunityInput(shapes.NewOpportunity):
@@ -99,8 +99,8 @@ PERSON = Sheet(
     consequence="Opportunities stay, without the person.",
     choices=_companies_for,
     told={
-        "uq_people_email": ("email", "Somebody here has this address already."),
-        "fk_people_company_id": _COMPANY_GONE,
+        "uq_people_tenant_id_email": ("email", "Somebody here has this address already."),
+        "fk_people_tenant_id_company_id": _COMPANY_GONE,
     },
 )
 
@@ -228,8 +228,8 @@ OPPORTUNITY = Sheet(
     consequence="Its company and its person stay.",
     choices=_opportunity_choices,
     told={
-        "fk_opportunities_company_id": _COMPANY_GONE,
-        "fk_opportunities_person_id": ("person_id", "This person is gone. Choose somebody else."),
+        "fk_opportunities_tenant_id_company_id": _COMPANY_GONE,
+        "fk_opportunities_tenant_id_person_id": ("person_id", "This person is gone. Choose somebody else."),
     },
     shown=lambda row: {"amount": f"{Decimal(row.amount_cents) / 100:f}"},
     stored=OpportunityInput.row,
@@ -239,9 +239,8 @@ OPPORTUNITY = Sheet(
 @blueprint.get("/opportunities")
 @permits(Permission.CRM_READ)
 def opportunities() -> ResponseReturnValue:
-    counts = dict(
-        session().execute(select(Opportunity.stage, func.count()).group_by(Opportunity.stage)).tuples().all()
-    )
+    counted = session().execute(select(Opportunity.stage, func.count().label("total")).group_by(Opportunity.stage))
+    counts = {row.stage: row.total for row in counted}
     return _show_list("crm/opportunities.html", lanes=[_lane(stage, counts.get(stage, 0)) for stage in Stage])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app, redirect, request, url_for
-from flask_login import LoginManager
+from flask_login import LoginManager  # type: ignore[import-untyped]
 from werkzeug.wrappers import Response
 
 from app.auth.access import current_principal
@@ -85,5 +85,5 @@ def _digest(folder: str, name: str) -> str:
 
 def _ask_to_sign_in() -> Response:
     wanted = current_path() if request.method == "GET" else None
-    is_default = wanted in (None, url_for("tenants_pages.start"), url_for("crm_pages.people"))
-    return redirect(url_for("auth_pages.sign_in", **({} if is_default else {"next": wanted})), 303)
+    is_default = wanted in (url_for("tenants_pages.start"), url_for("crm_pages.people"))
+    return redirect(url_for("auth_pages.sign_in", next=None if is_default else wanted), 303)

@@ -35,10 +35,10 @@ class Addresses:
     def handover(self, tenant: TenantRecord) -> str:
         """Return where to click to go on in another tenant without signing in again."""
         try:
-            come_from = {"via": tenancy().tenant.slug}
+            via: str | None = tenancy().tenant.slug
         except NoTenantError:
-            come_from = {}
-        return self.of_tenant(tenant.slug, url_for("auth_pages.begin_handover", **come_from))
+            via = None
+        return self.of_tenant(tenant.slug, url_for("auth_pages.begin_handover", via=via))
 
     def _port(self) -> str:
         port = urlsplit(request.host_url).port

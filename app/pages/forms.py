@@ -55,7 +55,7 @@ class Form:
         told: by the constraint's name, the field and what to say beside it.
         Raises: IntegrityError - another constraint was violated.
         """
-        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        constraint: str = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or ""
         if constraint not in told:
             raise error
         field, words = told[constraint]
@@ -68,5 +68,5 @@ class Form:
         if fault["type"] == "string_too_long":
             words = f"Write at most {fault['ctx']['max_length']} characters."
         else:
-            words = _WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ").capitalize()
+            words = _WORDS.get(fault["type"]) or f"This {str(fault['msg']).removeprefix('Value error, ')}."
         self.errors.setdefault(field, words)

@@ -34,5 +34,6 @@ def problem_page(found: Problem) -> str:
         status=found.status,
         title=_TITLES.get(found.status, found.title),
         detail=_DETAILS.get(found.status, found.detail),
+        errors=found.errors,
         way_out=request.script_root + "/",
     )

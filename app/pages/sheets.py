@@ -92,7 +92,7 @@ class Sheet(Generic[Row]):
 
     def _values(self, row: Row | None) -> Mapping[str, Any]:
         if row is None:
-            return {name: given for name, info in self.shape.model_fields.items() if (given := info.get_default())}
+            return {name: info.default for name, info in self.shape.model_fields.items() if not info.is_required()}
         return {**{name: getattr(row, name) for name in self.fields}, **self.shown(row)}
 
     def _store(self, row: Row | None, values: Mapping[str, Any], form: Form) -> bool:

@@ -1,0 +1,95 @@
+"""How pages look, as pictures for a person to judge, and the few things about it that a program can judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.seed import OWNER, seed
+from tests.e2e.conftest import PASSWORD, Organisation, Site, fill_in, take_screenshot
+
+MISSING = "01890000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def example(site: Site) -> Organisation:
+    """The tenant that `make run` shows, so that the pictures show what people see first."""
+    seed(site.desk, {OWNER: PASSWORD, "mara@acme.example": PASSWORD, "george@globex.example": PASSWORD})
+    return site.example("acme", OWNER)
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["wide", "narrow"])
+def size(request: pytest.FixtureRequest) -> tuple[int, int]:
+    return request.param  # type: ignore[no-any-return]
+
+
+def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
+    site: Site, example: Organisation, open_window: Callable[..., Page], scheme: str, size: tuple[int, int]
+) -> None:
+    width, height = size
+    page = open_window(color_scheme=scheme, viewport={"width": width, "height": height})
+    complaints: list[str] = []
+    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
+    too_wide: list[str] = []
+
+    def look(name: str, path: str | None = None) -> None:
+        if path is not None:
+            page.goto(site.at(example, path))
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            too_wide.append(name)
+        take_screenshot(page, f"{name}-{scheme}-{width}")
+
+    look("sign-in", "/sign-in")
+    fill_in(page, OWNER, "not the password")
+    look("sign-in-refused")
+    fill_in(page, OWNER)
+    look("people")
+    page.get_by_label("Acme: switch tenant").click()
+    look("switcher")
+    look("people-searched", "/people?q=nobody+of+this+name")
+    look("person-added", "/people/new")
+    page.get_by_label("E-mail address").fill("not an address")
+    page.get_by_role("button", name="Add person").click()
+    look("person-refused")
+    page.goto(site.at(example, "/people"))
+    page.locator(".row-name").first.click()
+    look("person")
+    page.get_by_role("link", name="Delete").click()
+    look("person-deleted")
+    look("companies", "/companies")
+    look("opportunities", "/opportunities")
+    look("opportunity", "/opportunities/new")
+    look("not-found", f"/people/{MISSING}")
+    look("bad-address", "/people/nonsense")
+    page.goto(site.bare("/"))
+    fill_in(page, OWNER)
+    look("tenants")
+    page.get_by_role("link", name="Globex").click()
+    look("people-of-globex")
+
+    assert complaints == []
+    assert too_wide == []
+
+
+def test_a_page_can_be_used_from_the_keyboard_alone(site: Site, example: Organisation, page: Page) -> None:
+    page.goto(site.at(example, "/sign-in"))
+    page.keyboard.type(OWNER)
+    page.keyboard.press("Tab")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/people")
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+
+    expect(page.get_by_role("link", name="Globex")).to_be_focused()
