@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     listen_database_url: SecretStr | None = Field(
         None, description="URL for LISTEN when `database_url` goes through a pooler; unset uses `database_url`."
     )
+    database_pool_size: int = Field(
+        10, ge=1, le=100, description="Connections that one process opens at most, for each of the two roles."
+    )
     base_domain: str = Field(description="Domain below which each tenant has one label, such as `example.com`.")
     resolvers: Annotated[tuple[ResolverName, ...], NoDecode] = Field(
         description=f"Comma-separated ways to name a tenant: {', '.join(f'`{name}`' for name in RESOLVERS)}."

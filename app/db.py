@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from flask import current_app, request
+from pydantic import SecretStr
 from sqlalchemy import CheckConstraint, DateTime, Engine, MetaData, func
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
@@ -16,6 +17,8 @@ from tenancy.directory import TenantRecord
 from tenancy.errors import NoTenantError
 from tenancy.flask import Tenancy
 from tenancy.session import PlatformSession, TenantSession, platform_sessionmaker, tenant_sessionmaker
+
+_POOL_TIMEOUT_S = 5.0
 
 
 class Base(DeclarativeBase):
@@ -73,14 +76,24 @@ class Database:
 
 def open_database(settings: Settings) -> Database:
     """Prepare the engines of both roles; nothing connects yet."""
-    engine = create_tenant_engine(settings.database_url.get_secret_value())
-    platform_engine = create_tenant_engine(settings.platform_database_url.get_secret_value())
+    engine = _engine(settings.database_url, settings)
+    platform_engine = _engine(settings.platform_database_url, settings)
     return Database(
         engine=engine,
         platform_engine=platform_engine,
         sessions=tenant_sessionmaker(engine),
         platform_sessions=platform_sessionmaker(platform_engine),
         staff_sessions=tenant_sessionmaker(platform_engine),
+    )
+
+
+def _engine(url: SecretStr, settings: Settings) -> Engine:
+    return create_tenant_engine(
+        url.get_secret_value(),
+        pool_size=settings.database_pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_TIMEOUT_S,
+        hide_parameters=True,  # or an error in the log would carry a tenant's data
     )
 
 
@@ -95,6 +108,14 @@ def tenancy() -> Tenancy:
 def session() -> TenantSession:
     """Return the session of the current request, in its tenant."""
     return tenancy().session
+
+
+def release_connection() -> None:
+    """Give this request's connection back, before something opens another.
+
+    Requests that each hold one and wait for a second could otherwise use up the pool and wait for each other.
+    """
+    session().commit()
 
 
 def evidence_of_tenant() -> TenantRecord | None:

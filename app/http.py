@@ -11,6 +11,7 @@ import psycopg
 from flask import Flask, Request, Response, current_app, jsonify, make_response, request
 from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
@@ -30,6 +31,9 @@ _TENANCY_DETAILS = {
     503: "The service is busy. Try again shortly.",
 }
 _TENANT_FIX = "leave it out: the tenant comes from the address, the tenant header or the token"
+# A name comes back as it was sent, so neither its length nor the number of names is left to the sender.
+_MOST_ERRORS = 20
+_LONGEST_NAME = 100
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -58,6 +62,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.before_request(_refuse_unusable_body)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(DBAPIError, _answer_database)
+    app.register_error_handler(PoolTimeoutError, lambda _error: _busy())
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -98,14 +103,15 @@ def refuse_invalid(_request: Any, _response: Any, error: Exception | None, _inst
     if not isinstance(error, ValidationError):
         return
     where = "query." if error.title.endswith("Query") else ""
+    faults = error.errors()[:_MOST_ERRORS]
     raise InvalidInputError(
         "The request has fields that cannot be used.",
-        errors=[FieldError(field=where + _path(fault["loc"]), message=_fix(fault)) for fault in error.errors()],
+        errors=[FieldError(field=where + _path(fault["loc"]), message=_fix(fault)) for fault in faults],
     )
 
 
 def _path(location: Iterable[int | str]) -> str:
-    return ".".join(str(part) for part in location) or "body"
+    return ".".join(str(part) for part in location)[:_LONGEST_NAME] or "body"
 
 
 def _fix(fault: Any) -> str:
@@ -208,9 +214,7 @@ def _answer_refusal(error: DBAPIError) -> Response:
                 errors=[FieldError(field=name, message="out of range: send another value") for name in fields],
             )
         case psycopg.errors.QueryCanceled() | psycopg.errors.LockNotAvailable() | psycopg.OperationalError():
-            return problem(
-                503, "busy", "Service unavailable", "The database did not answer in time; try again shortly."
-            )
+            return _busy()
         case _:
             log.error("database.failed", exc_info=error)
             return _internal()
@@ -229,6 +233,10 @@ def _fields_of(diagnostic: psycopg.errors.Diagnostic) -> list[str]:
     keys: list[Any] = [*table.constraints, *table.indexes]
     violated = next((key for key in keys if key.name == diagnostic.constraint_name), None)
     return [] if violated is None else [column.name for column in violated.columns if column.name != TENANT_KEY]
+
+
+def _busy() -> Response:
+    return problem(503, "busy", "Service unavailable", "The database did not answer in time; try again shortly.")
 
 
 def _internal() -> Response:

@@ -9,7 +9,7 @@ from app.auth.access import require_principal, signed_in, without_tenant
 from app.auth.desk import desk
 from app.auth.operations import SignedIn
 from app.auth.schemas import Credentials, Me, Refresh, Registration, Switch, TenantSummary, Tokens, User
-from app.db import evidence_of_tenant, session
+from app.db import evidence_of_tenant, release_connection, session
 from app.openapi import answers
 from tenancy.context import require_tenant
 from tenancy.errors import ConflictingReferencesError
@@ -88,6 +88,7 @@ def logout() -> tuple[str, int]:
 @answers(200, Tokens, tag="auth")
 def switch(json: Switch) -> Tokens:
     """Sign in to another of your tenants without the password."""
+    release_connection()
     return _tokens(operations.switch_tenant(desk(), require_principal().account_id, json.tenant))
 
 
@@ -97,6 +98,7 @@ def switch(json: Switch) -> Tokens:
 def me() -> Me:
     """Say who is asking, for which tenant, and what she may do there."""
     principal = require_principal()
+    release_connection()
     tenants = [
         TenantSummary(tenant_id=one.tenant.id, slug=one.tenant.slug, name=one.tenant.name, role=one.role)
         for one in operations.memberships_of(desk(), principal.account_id)

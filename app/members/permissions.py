@@ -21,11 +21,10 @@ class Permission(StrEnum):
     CRM_READ = "crm.read"
     CRM_WRITE = "crm.write"
     CRM_DELETE = "crm.delete"
-    MEMBERS_READ = "members.read"
     MEMBERS_MANAGE = "members.manage"
 
 
-_MEMBER = frozenset({Permission.CRM_READ, Permission.CRM_WRITE, Permission.MEMBERS_READ})
+_MEMBER = frozenset({Permission.CRM_READ, Permission.CRM_WRITE})
 _MANAGER = _MEMBER | {Permission.CRM_DELETE}
 _ADMIN = _MANAGER | {Permission.MEMBERS_MANAGE}
 

@@ -222,3 +222,13 @@ def test_numbers_beyond_the_column_are_refused(acme: Visitor) -> None:
 
     assert codes(response) == (400, "invalid_input")
     assert fields(response) == ["amount_cents"]
+
+
+def test_many_unknown_fields_with_long_names_do_not_come_back_whole(acme: Visitor) -> None:
+    body = {"name": "Ada"} | {f"{number}{'x' * 1000}": 1 for number in range(100)}
+
+    response = acme.post(PEOPLE, json=body)
+
+    assert codes(response) == (400, "invalid_input")
+    assert len(fields(response)) == 20
+    assert max(map(len, fields(response))) == 100

@@ -38,10 +38,10 @@ def join(app: Flask) -> Callable[..., Visitor]:
 @pytest.mark.parametrize(
     ("role", "expected"),
     [
-        (Role.MEMBER, {"crm.read", "crm.write", "members.read"}),
-        (Role.MANAGER, {"crm.read", "crm.write", "crm.delete", "members.read"}),
-        (Role.ADMIN, {"crm.read", "crm.write", "crm.delete", "members.read", "members.manage"}),
-        (Role.OWNER, {"crm.read", "crm.write", "crm.delete", "members.read", "members.manage"}),
+        (Role.MEMBER, {"crm.read", "crm.write"}),
+        (Role.MANAGER, {"crm.read", "crm.write", "crm.delete"}),
+        (Role.ADMIN, {"crm.read", "crm.write", "crm.delete", "members.manage"}),
+        (Role.OWNER, {"crm.read", "crm.write", "crm.delete", "members.manage"}),
     ],
 )
 def test_roles_hold_these_permissions(role: Role, expected: set[str]) -> None:
@@ -51,7 +51,7 @@ def test_roles_hold_these_permissions(role: Role, expected: set[str]) -> None:
 def test_exceptions_grant_and_withdraw_and_unknown_ones_do_nothing() -> None:
     found = permissions_of(Role.MEMBER, {"crm.delete": True, "crm.write": False, "everything": True})
 
-    assert found == {Permission.CRM_READ, Permission.CRM_DELETE, Permission.MEMBERS_READ}
+    assert found == {Permission.CRM_READ, Permission.CRM_DELETE}
 
 
 @pytest.mark.parametrize("value", [None, 1, "yes", []])

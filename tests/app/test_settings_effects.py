@@ -127,6 +127,39 @@ def test_body_may_be_as_large_as_set(make_app: Callable[..., Flask]) -> None:
     assert codes(response)[0] == 413
 
 
+def test_one_connection_is_enough_for_every_request(
+    make_app: Callable[..., Flask], register: Callable[..., Visitor]
+) -> None:
+    first = register("First")
+    second = register("Second", first.email)
+    narrow = make_app(database_pool_size=1).test_client()
+    headers = {"Authorization": f"Bearer {first.access_token}"}
+
+    answers = [
+        narrow.get(ME, headers=headers),
+        narrow.post("/api/v1/auth/switch", headers=headers, json={"tenant": second.slug}),
+        narrow.post("/api/v1/people", headers=headers, json={"name": "Ada"}),
+        narrow.get("/api/v1/people", headers=headers),
+        log_in(narrow, first.email, tenant=second.slug),
+        narrow.post("/api/v1/auth/refresh", json={"refresh_token": first.refresh_token}),
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 201, 200, 200, 200]
+
+
+def test_request_beyond_the_connections_set_is_told_to_come_again(
+    make_app: Callable[..., Flask], acme: Visitor
+) -> None:
+    app = make_app(database_pool_size=1)
+    client, headers = app.test_client(), {"Authorization": f"Bearer {acme.access_token}"}
+    assert client.get(ME, headers=headers).status_code == 200
+
+    with app.extensions["auth"].database.engine.connect():
+        answer = client.get(ME, headers=headers)
+
+    assert codes(answer) == (503, "busy")
+
+
 def test_platform_url_is_that_of_the_platform_engine(make_app: Callable[..., Flask], database: Database) -> None:
     found = make_app().extensions["auth"].database.platform_engine
 
@@ -158,6 +191,7 @@ def test_every_setting_is_shown_to_matter() -> None:
         "max_body_bytes",
         "platform_database_url",
         "listen_database_url",
+        "database_pool_size",
     }
 
     assert shown == set(Settings.model_fields)
