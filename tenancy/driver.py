@@ -121,6 +121,8 @@ class TransactionState:
     def _opening(self) -> Sequence[bytes]:
         """BEGIN and the three settings. All three are sent each time, so that no session-wide value shows through."""
         scope = self.scope
+        if self.is_internal:  # the check of a new connection must see what is set outside any transaction
+            return (self._begin(reads_across=False),)
         settings = (
             _set_local("app.tenant_id", scope.tenant if scope else None),
             _set_local("app.account_id", scope.account if scope else None),
