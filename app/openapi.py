@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, render_template_string
+from flask import Blueprint, Response, jsonify, render_template_string, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
 from spectree import Response as Responses
@@ -72,6 +72,7 @@ def answers(
 def document() -> dict[str, Any]:
     """Return the OpenAPI document of the current application."""
     found: dict[str, Any] = deepcopy(api.spec)
+    found["servers"] = [{"url": request.script_root or "/"}]  # below /t/<slug> the routes are, too
     for path in found["paths"].values():
         for operation in path.values():
             operation.setdefault("security", [{"bearer": []}])
@@ -89,6 +90,7 @@ _VIEWER_PAGE = """<!doctype html>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
   <title>API</title>
+  <link rel="icon" href="{{ url_for('static', filename='favicon.svg') }}">
   <link rel="stylesheet" href="{{ url_for('static', filename=vendor ~ '/swagger-ui.css') }}">
 </head>
 <body>

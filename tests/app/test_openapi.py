@@ -111,12 +111,19 @@ def test_viewer_loads_everything_from_here(client: FlaskClient) -> None:
     page = client.get("/api/docs").get_data(as_text=True)
     addresses = re.findall(r'(?:src|href|data-url)="([^"]+)"', page)
 
-    assert len(addresses) == 4
+    assert len(addresses) == 5
     assert all(address.startswith("/") for address in addresses)
     for address in addresses:
         with client.get(address) as response:
             assert response.status_code == 200
 
 
-def test_description_is_the_same_at_a_tenants_path(client: FlaskClient) -> None:
+def test_description_below_a_tenants_path_names_it_as_the_server(client: FlaskClient) -> None:
+    below = client.get("/t/nobody/api/openapi.json").get_json()
+
+    assert below["servers"] == [{"url": "/t/nobody"}]
+    assert below["paths"] == document(client)["paths"]
+
+
+def test_description_says_nothing_of_the_tenant_that_asks(client: FlaskClient) -> None:
     assert client.get("/api/openapi.json", headers={"X-Tenant-Slug": "nobody"}).get_json() == document(client)
