@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, reset_rollback
 
 from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
@@ -44,15 +45,20 @@ def create_async_tenant_engine(url: Any, **options: Any) -> AsyncEngine:
 
 
 def guard_engine(engine: Engine) -> Engine:
-    """Make an engine that someone else created carry the scope; before its first connection.
+    """Make an engine that someone else created carry the scope; before its first connection. Repeatable.
 
-    Raises: ConfigurationError - it uses another driver or skips rollbacks; or later, at a transaction, if a
-    connection made earlier turns up.
+    Raises: ConfigurationError - it uses another driver, AUTOCOMMIT or a pool that does not roll back; or later, at
+    a transaction, if a connection made earlier turns up.
     """
     if getattr(engine.dialect, "driver", "") not in ("psycopg", "psycopg_async"):
         raise _wrong_driver(f"{engine.dialect.name}+{engine.dialect.driver}")
     if getattr(engine.dialect, "skip_autocommit_rollback", False):
         raise _unsafe_option("skip_autocommit_rollback", True)
+    if getattr(engine.pool, "_reset_on_return", reset_rollback) is not reset_rollback:
+        raise _unsafe_option("pool_reset_on_return", "not rollback")
+    _refuse_engine_autocommit(engine, engine.get_execution_options())
+    if event.contains(engine, "begin", _note_scope):
+        return engine
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _check)
     event.listen(engine, "checkout", _refuse_inherited)
@@ -168,7 +174,7 @@ def _refuse_two_phase(_connection: Connection, _xid: object) -> None:
     )
 
 
-def _refuse_engine_autocommit(_engine: Engine, options: dict[str, Any]) -> None:
+def _refuse_engine_autocommit(_engine: Engine, options: Mapping[str, Any]) -> None:
     if str(options.get("isolation_level")).upper() == "AUTOCOMMIT":
         raise _unsafe_option("isolation_level", "AUTOCOMMIT")
 
