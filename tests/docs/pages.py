@@ -87,7 +87,7 @@ class Reader:
             case "pycon":
                 self._type(block)
             case "console":
-                for command in _commands(block.text):
+                for command in commands(block.text):
                     self.run(command)
             case "setup" | "setup: op":
                 self._set_ups[block.language.rpartition(" ")[2]](self.namespace)
@@ -118,7 +118,7 @@ class Reader:
         return done.stdout
 
 
-def _commands(text: str) -> list[str]:
+def commands(text: str) -> list[str]:
     """Return what follows each `$ `, with the lines that a backslash joins to it."""
     joined = text.replace("\\\n", " ")
     return [line.removeprefix("$ ") for line in joined.splitlines() if line.startswith("$ ")]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from app.config import settings_table
 from tests.docs.pages import ROOT, Block, Reader, blocks_of
 
 README = ROOT / "README.md"
@@ -57,8 +60,7 @@ def psql_program() -> str:
 
 
 def test_tutorial_does_what_it_says(reader: Reader) -> None:
-    blocks = [block for block in blocks_of(README) if block.language in ("python", "pycon", "sql")]
-    *program, wall = blocks
+    *program, wall = (block for block in blocks_of(README) if block.language in ("python", "pycon", "sql"))
 
     for block in program:
         reader.do(block)
@@ -78,3 +80,20 @@ def test_links_lead_to_files() -> None:
     missing = [t for t in targets if not t.startswith(("http", "#")) and not (ROOT / t.partition("#")[0]).exists()]
 
     assert missing == []
+
+
+def test_every_setting_is_described_and_every_description_is_of_a_setting() -> None:
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `APP_")]
+
+    assert rows == settings_table().splitlines()[2:], "paste what app.config.settings_table() returns"
+
+
+def test_every_extra_is_described() -> None:
+    chapter = README.read_text().partition("## Extras")[2].partition("\n## ")[0]
+    described = {name for row in chapter.splitlines() for name in re.findall(r"`(\w+)`", row)}
+    config = ConfigParser(interpolation=None)
+    config.read(ROOT / "setup.cfg")
+
+    missing = set(config["options.extras_require"]) - described
+
+    assert missing == set()
