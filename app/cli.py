@@ -68,7 +68,8 @@ def main() -> None:
     except StopAsked:
         click.echo("\nStopped. The data is kept for the next run.")
     except TenancyError as error:
-        _fail(f"{error.message}; {error.hint}.")
+        first, *more = error.message.splitlines()
+        _fail("\n".join([f"{first[:1].upper()}{first[1:]}; {error.hint}.", *more]))
     except OperationalError as error:
         _fail(f"The database does not answer: {str(error.orig).strip().splitlines()[0]}")
     except (DevelopmentError, PortError, SettingsError) as error:
