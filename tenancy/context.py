@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
@@ -163,6 +165,20 @@ def platform_scope(*, actor: str, reason: str) -> _ScopeBlock:
             "platform access without an actor or a reason", hint="name both: platform_scope(actor=..., reason=...)"
         )
     return _ScopeBlock(Scope(tenant=None, account=None, platform=PlatformAccess(actor, reason)))
+
+
+@contextmanager
+def outside_any_scope() -> Iterator[None]:
+    """Run the block in no scope, and return to the caller's however the block leaves its own.
+
+    For the edge of a program, such as a server thread that takes one request after another: a scope that
+    code inside never closed must not reach the next one.
+    """
+    outer = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(outer)
 
 
 def _uuid_of(value: object, kind: str) -> UUID:

@@ -215,4 +215,4 @@ def guard_sessions(sessions: scoped_session[Any] | sessionmaker[Any], engine: En
     existing = factory.class_
     if not issubclass(existing, TenantSession):
         factory.class_ = type(existing.__name__, (TenantSession, existing), {})
-        guard_engine(engine)
+    guard_engine(engine)

@@ -95,7 +95,7 @@ def empty_template(server: Server) -> Template:
 
 
 def _digest() -> str:
-    sources = [*Path("tenancy/rls").glob("*.py"), Path("tests/models.py"), Path("tenancy/directory.py")]
+    sources = [*Path("tenancy/rls").glob("*.py"), Path("tests/models.py"), Path("tenancy/directory/models.py")]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:12]
 
 

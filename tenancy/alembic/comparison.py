@@ -49,7 +49,7 @@ class Comparison:
     columns: dict[Key, frozenset[str]]
     sequences: dict[Key, tuple[str, ...]]
     incomplete: set[Key]
-    policies: dict[str, tuple[Policy, ...]]
+    policies: dict[GuardedTable, tuple[Policy, ...]]
     routines: dict[str, Routine]
     fresh: dict[str, Routine]
 
@@ -72,7 +72,7 @@ class Comparison:
         ours = {policy.name: policy for policy in state.policies if policy.name in rls.POLICY_NAMES}
         if not state.is_enabled or state.is_forced == (self.installation.flavour == "citus"):
             return True
-        if key in self.incomplete or ours != {policy.name: policy for policy in self.policies[table.name]}:
+        if key in self.incomplete or ours != {policy.name: policy for policy in self.policies[table]}:
             return True
         runtime = {roles.app, roles.platform, roles.lookup, roles.backup, "PUBLIC"}
         wanted, granted = rls.grants(table, roles), {grant for grant in state.grants if grant.role in runtime}

@@ -88,8 +88,8 @@ def _read(
 
 def canonical_policies(
     connection: Connection, tables: Sequence[GuardedTable], roles: Roles, flavour: Flavour = "postgres"
-) -> dict[str, tuple[Policy, ...]]:
-    """Return, by table name, the wanted policies as this server would print them.
+) -> dict[GuardedTable, tuple[Policy, ...]]:
+    """Return, by table, the wanted policies as this server would print them.
 
     The server parses and deparses them on temporary copies of the key column, in a savepoint that is
     rolled back: no text is compared that the server did not write itself. Needs schema `tenancy` to exist
@@ -104,7 +104,7 @@ def canonical_policies(
         states = _read(connection, [], oids=list(oids.values()))
     finally:
         savepoint.rollback()
-    return {table.name: states[oids[_shape(table)]].policies for table in tables}
+    return {table: states[oids[_shape(table)]].policies for table in tables}
 
 
 def _shape(table: GuardedTable) -> tuple[str, str, bool]:
@@ -142,7 +142,7 @@ def differences(
         if state is not None:
             found += [
                 Difference(table, kind, what)
-                for kind, what in _compare(table, state, wanted[table.name], roles, flavour)
+                for kind, what in _compare(table, state, wanted[table], roles, flavour)
             ]
     return found
 

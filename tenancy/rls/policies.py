@@ -84,7 +84,7 @@ def guarded_table(table: Table, lookups: Iterable[Lookup] = ()) -> GuardedTable:
     mark = mark_of(table)
     if mark is None or mark.kind == "platform":
         raise ModelError(f"table {table.name!r} has nothing to be guarded by", hint="give it a tenant_id")
-    keys = {column.name for column in table.primary_key} | {TENANT_KEY}
+    keys = {column.name for column in table.primary_key} | {TENANT_KEY, mark.account_key}
     read = dict.fromkeys(column for lookup in lookups if lookup.table == table.name for column in lookup.columns)
     serial = table.autoincrement_column
     return GuardedTable(

@@ -24,7 +24,8 @@ from werkzeug.test import EnvironBuilder
 from tenancy.context import current_scope, tenant_scope
 from tenancy.directory import SQLDirectory
 from tenancy.errors import ConfigurationError, ScopeError, TenancyError
-from tenancy.flask import Tenancy, _Door
+from tenancy.flask import Tenancy
+from tenancy.flask.visits import Door
 from tenancy.resolvers import from_subdomain
 from tenancy.session import TenantSession
 from tests.conftest import ROLES, Database, SomeTenant
@@ -425,4 +426,4 @@ def test_db_that_is_not_ready_is_refused(make_host_app: Callable[[], Flask], db:
 
 
 def test_door_is_the_outermost_layer(app: Flask) -> None:
-    assert isinstance(app.wsgi_app, _Door)
+    assert isinstance(app.wsgi_app, Door)
