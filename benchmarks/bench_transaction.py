@@ -85,15 +85,22 @@ def plain(engine: Engine) -> Callable[[UUID, UUID], None]:
 
     def run(tenant: UUID, person: UUID) -> None:
         with sessions() as session:
-            found = session.execute(select(PlainPerson.name).where(PlainPerson.tenant_id == tenant, PlainPerson.id == person))
+            found = session.execute(
+                select(PlainPerson.name).where(PlainPerson.tenant_id == tenant, PlainPerson.id == person)
+            )
             assert found.scalar_one() == "Ada"
             session.commit()
 
     return run
 
 
-def compare(label: str, left: Callable[[UUID, UUID], None], right: Callable[[UUID, UUID], None],
-            rows: list[tuple[UUID, UUID]], rounds: int) -> None:
+def compare(
+    label: str,
+    left: Callable[[UUID, UUID], None],
+    right: Callable[[UUID, UUID], None],
+    rows: list[tuple[UUID, UUID]],
+    rounds: int,
+) -> None:
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 200):
         for side, run in enumerate((left, right)):
@@ -114,8 +121,13 @@ def main(rounds: int) -> None:
         tcp = make_url(server.tcp_url(role=ROLES.app, database=DATABASE))
         with DelayLine(("127.0.0.1", int(tcp.port or 0)), delay_s=0.0005) as line:
             through = tcp.set(port=line.port)
-            compare("tcp, 0.5 ms each way", ours(create_tenant_engine(through)), plain(create_engine(through)), rows,
-                    rounds // 4)
+            compare(
+                "tcp, 0.5 ms each way",
+                ours(create_tenant_engine(through)),
+                plain(create_engine(through)),
+                rows,
+                rounds // 4,
+            )
 
 
 if __name__ == "__main__":

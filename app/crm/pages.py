@@ -70,7 +70,8 @@ def _address(endpoint: str, query: ListQuery) -> Callable[..., str]:
     kept = query.model_dump(exclude_unset=True, exclude={"cursor", "limit"}, mode="json")
 
     def address(**changed: str) -> str:
-        return url_for(endpoint, **(kept | changed))
+        query: dict[str, Any] = kept | changed
+        return url_for(endpoint, **query)
 
     return address
 

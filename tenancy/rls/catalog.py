@@ -141,8 +141,7 @@ def differences(
         state = states.get((table.schema, table.name))
         if state is not None:
             found += [
-                Difference(table, kind, what)
-                for kind, what in _compare(table, state, wanted[table], roles, flavour)
+                Difference(table, kind, what) for kind, what in _compare(table, state, wanted[table], roles, flavour)
             ]
     return found
 
