@@ -15,6 +15,7 @@ from tenancy.lookups import Lookup, declare_lookup
 from tenancy.tables import registry_table
 
 STATUSES = ("pending", "active", "suspended", "archived", "deleting", "deleted")
+_SLUG_SYNTAX = """slug COLLATE "C" ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND slug ~ '[a-z]' AND length(slug) <= 63"""
 
 
 class TenantMixin:
@@ -27,21 +28,9 @@ class TenantMixin:
     __directory_columns__: tuple[str, ...] = ()
 
     id: Mapped[UUID] = mapped_column("tenant_id", Uuid, primary_key=True, default=uuid7, sort_order=-20)
-    slug: Mapped[str] = mapped_column(
-        Text,
-        CheckConstraint(
-            """slug COLLATE "C" ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND slug ~ '[a-z]' AND length(slug) <= 63""",
-            name="slug_syntax",
-        ),
-        unique=True,
-    )
+    slug: Mapped[str] = mapped_column(Text, unique=True)
     name: Mapped[str] = mapped_column(Text)
-    status: Mapped[str] = mapped_column(
-        Text,
-        CheckConstraint(f"status IN ({', '.join(map(repr, STATUSES))})", name="status_known"),
-        default="pending",
-        server_default="pending",
-    )
+    status: Mapped[str] = mapped_column(Text, default="pending", server_default="pending")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=sql.now())
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=sql.now(), onupdate=sql.now())
 
@@ -59,6 +48,9 @@ class DomainMixin:
 @event.listens_for(TenantMixin, "instrument_class", propagate=True)
 def _declare_registry(mapper: Mapper[Any], model: type[TenantMixin]) -> None:
     table = table_of(mapper)
+    # On the table, not on the columns, where a migration written from the models would not see them.
+    table.append_constraint(CheckConstraint(_SLUG_SYNTAX, name="slug_syntax"))
+    table.append_constraint(CheckConstraint(f"status IN ({', '.join(map(repr, STATUSES))})", name="status_known"))
     registry_table(app_update=("name", "updated_at"))(table)
     returns = ("tenant_id", "slug", "name", "status", *model.__directory_columns__)
     declare_lookup(table.metadata, Lookup("tenant_by_id", table.name, "tenant_id", returns, key_type="uuid"))
