@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from app import close_app, create_app
 from app.config import SettingsError, read_migration_settings, read_settings
 from app.development import DevelopmentError, development_app, open_development, upgrade_database, welcome
-from app.seed import ACCOUNTS, seed
+from app.seed import ACCOUNTS, SeedError, seed
 from app.server import PortError, StopAsked, listen, serve, stop_on_signals
 from tenancy.errors import TenancyError
 
@@ -72,7 +72,7 @@ def main() -> None:
         _fail("\n".join([f"{first[:1].upper()}{first[1:]}; {error.hint}.", *more]))
     except OperationalError as error:
         _fail(f"The database does not answer: {str(error.orig).strip().splitlines()[0]}")
-    except (DevelopmentError, PortError, SettingsError) as error:
+    except (DevelopmentError, PortError, SeedError, SettingsError) as error:
         _fail(str(error))
     except click.ClickException as error:
         _fail(error.format_message())

@@ -116,6 +116,18 @@ def test_a_path_prefix_names_the_tenant_and_stays_in_every_link(
     assert 'href="/people' not in page
 
 
+def test_the_only_tenant_of_a_site_has_no_other_to_go_to(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    window = Window(make_app(single_tenant=acme.slug).test_client(), "crm.example.com")
+
+    signing_in = window.get("/sign-in").get_data(as_text=True)
+    answer = window.send("/sign-in", email=acme.email, password=PASSWORD)
+    page = window.get(answer.location).get_data(as_text=True)
+
+    assert "Find yours" not in signing_in
+    assert "<title>People · Acme</title>" in page
+    assert "/handover" not in page
+
+
 # What forms and addresses refuse ----------------------------------------------------------------------
 
 

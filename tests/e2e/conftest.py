@@ -21,6 +21,7 @@ from app.auth.desk import Desk
 from app.auth.operations import register_organization
 from app.config import development_settings
 from app.models import Member, Person
+from app.seed import ACCOUNTS, OWNER, seed
 from app.tenants.models import Plan, Tenant
 from tenancy.context import platform_scope, tenant_scope
 from tenancy.directory import Reference, TenantRecord
@@ -82,11 +83,11 @@ class Site:
         made = register_organization(self.desk, name=name, email=email, password=PASSWORD, plan=Plan.BASIC)
         return Organisation(made.tenant, email)
 
-    def example(self, slug: str, owner: str) -> Organisation:
-        """Return an organisation that exists already."""
-        tenant = self.desk.directory.find(Reference("slug", slug))
+    def example(self) -> Organisation:
+        """Return the tenant that `make run` shows."""
+        tenant = self.desk.directory.find(Reference("slug", "acme"))
         assert tenant is not None
-        return Organisation(tenant, owner)
+        return Organisation(tenant, OWNER)
 
     def add_people(self, organisation: Organisation, *names: str) -> list[UUID]:
         with tenant_scope(organisation.tenant), self.desk.database.sessions.begin() as session:
@@ -120,6 +121,7 @@ def site(app_template: Template, worker: str) -> Iterator[Site]:
         argon2_parallelism=1,
     )
     app = create_app(settings)
+    seed(app.extensions["auth"], dict.fromkeys(ACCOUNTS, PASSWORD))
     with make_server("127.0.0.1", 0, app, threaded=True) as served:
         thread = threading.Thread(target=served.serve_forever)
         thread.start()

@@ -7,17 +7,16 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.seed import OWNER, seed
+from app.seed import OWNER
 from tests.e2e.conftest import PASSWORD, Organisation, Site, fill_in, take_screenshot
 
 MISSING = "01890000-0000-7000-8000-000000000000"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def example(site: Site) -> Organisation:
     """The tenant that `make run` shows, so that the pictures show what people see first."""
-    seed(site.desk, {OWNER: PASSWORD, "mara@acme.example": PASSWORD, "george@globex.example": PASSWORD})
-    return site.example("acme", OWNER)
+    return site.example()
 
 
 @pytest.fixture(params=["light", "dark"])
