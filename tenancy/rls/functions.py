@@ -170,15 +170,15 @@ def create_lookup_sql(lookup: Lookup, roles: Roles) -> list[str]:
     returned = ", ".join(f"{column} {table}.{column}%TYPE" for column in lookup.returns)
     wanted = f"{SCHEMA}.current_account()" if lookup.by_account else "$1"
     # The lookup role is let past no_account(), so an unbound account is refused here.
-    unbound = f"  IF {_setting('app.account_id')} IS NULL THEN\n{_raise_unbound('account')}  END IF;\n"
+    unbound = f"IF {_setting('app.account_id')} IS NULL THEN\n{_raise_unbound('account')}  END IF;\n  "
     conditions = [f"t.{lookup.key} = {wanted}", *(f"t.{column} IS NOT NULL" for column in lookup.requires)]
     return [
         f"SET LOCAL ROLE {roles.lookup}",
         f"CREATE OR REPLACE FUNCTION {name}({argument}) RETURNS TABLE ({returned}) "
         "LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$\n"
         "#variable_conflict use_column\n"
-        f"BEGIN\n{unbound if lookup.by_account else ''}"
-        f"  RETURN QUERY SELECT {', '.join(f't.{c}' for c in lookup.returns)} FROM public.{table} t\n"
+        f"BEGIN {unbound if lookup.by_account else ''}"
+        f"RETURN QUERY SELECT {', '.join(f't.{c}' for c in lookup.returns)} FROM public.{table} t\n"
         f"  WHERE {' AND '.join(conditions)}; END $$",
         f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC",
         f"GRANT EXECUTE ON FUNCTION {name} TO {roles.app}, {roles.platform}",

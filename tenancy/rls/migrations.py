@@ -45,7 +45,8 @@ _USABLE = text("""
     FROM unnest(CAST(:sequences AS text[])) s, unnest(CAST(:roles AS text[])) r
 """)
 _LOOKUP_SOURCE = re.compile(
-    r"\n#variable_conflict use_column\nBEGIN RETURN QUERY SELECT (?P<returns>[\w., ]+) FROM public\.(?P<table>\w+) t\n"
+    r"\n#variable_conflict use_column\nBEGIN (?:IF [^;]+;\n  END IF;\n  )?"
+    r"RETURN QUERY SELECT (?P<returns>[\w., ]+) FROM public\.(?P<table>\w+) t\n"
     r"  WHERE t\.(?P<key>\w+) = (?:\$1|tenancy\.current_account\(\))(?P<requires>(?: AND t\.\w+ IS NOT NULL)*); END "
 )
 
