@@ -17,7 +17,7 @@ from app.crm.models import Stage
 from app.errors import NotSignedInError
 from app.members.models import account_of_email, memberships
 from app.members.permissions import Role
-from app.models import Account, Company, Member, Opportunity, Person
+from app.models import Account, Company, Domain, Member, Opportunity, Person
 from app.tenants.models import Plan, tenant_by_slug
 from tenancy.context import account_scope, tenant_scope
 
@@ -119,6 +119,8 @@ def seed(desk: Desk, passwords: Mapping[str, str]) -> None:
         with tenant_scope(tenants[slug]), desk.database.sessions.begin() as session:
             if session.scalar(select(Company.id).limit(1)) is None:
                 _fill(session, example)
+            if slug in DOMAINS and session.scalar(select(Domain.id).limit(1)) is None:
+                session.add(Domain(domain=DOMAINS[slug], verified_at=datetime.now(UTC)))
 
 
 def _tenant(desk: Desk, slug: str, name: str, password: str) -> UUID:
