@@ -108,7 +108,7 @@ class Reader:
         done = subprocess.run(
             ["bash", "-euc", command],
             cwd=self.folder,
-            env=os.environ | {"PATH": path},
+            env={name: value for name, value in os.environ.items() if "PYTEST" not in name} | {"PATH": path},
             capture_output=True,
             text=True,
             timeout=120,
