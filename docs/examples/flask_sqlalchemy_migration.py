@@ -22,6 +22,8 @@ def upgrade() -> None:
         sa.Column("status", sa.Text, server_default="pending", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.func.now(), nullable=False),
+        sa.CheckConstraint("slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND slug ~ '[a-z]' AND length(slug) <= 63"),
+        sa.CheckConstraint("status IN ('pending', 'active', 'suspended', 'archived', 'deleting', 'deleted')"),
     )
     op.bulk_insert(tenants, [{"tenant_id": FIRST_TENANT, "slug": "acme", "name": "Acme", "status": "active"}])
     op.guard_table("tenants", kind="registry", app_update=["name", "updated_at"], lookup_columns=COLUMNS)

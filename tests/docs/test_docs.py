@@ -10,13 +10,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from alembic.operations.ops import MigrateOperation, OpContainer
 from sqlalchemy import Engine
 
 from tenancy import create_tenant_engine, tenant_scope, tenant_sessionmaker
 from tenancy.flask import Tenancy
 from tests.conftest import ROLES, Database
 from tests.docs.pages import DOCS, Reader, programs_of
-from tests.tenancy.migrations import apply, compared, migrating
+from tests.tenancy.migrations import compared, migrating
 
 PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts and programs_of(page))
 
@@ -57,7 +58,10 @@ def reader(
 
 def set_up(database: Database, namespace: dict[str, Any]) -> None:
     """Migrate to the page's models, and give it an engine, sessions and two tenants."""
-    apply(database, compared(database, namespace["Base"].metadata))
+    upgrade = compared(database, namespace["Base"].metadata)
+    with migrating(database) as operations:
+        for operation in flattened(upgrade):
+            operations.invoke(operation)
     engine = create_tenant_engine(database.url(ROLES.app))
     sessions = tenant_sessionmaker(engine)
     namespace |= {"engine": engine, "Session": sessions, "tenant_scope": tenant_scope}
@@ -65,6 +69,14 @@ def set_up(database: Database, namespace: dict[str, Any]) -> None:
         tenant_id = namespace[slug] = uuid4()
         with tenant_scope(tenant_id), sessions.begin() as session:
             session.add(namespace["Tenant"](id=tenant_id, slug=slug, name=slug.title(), status="active"))
+
+
+def flattened(container: OpContainer) -> Iterator[MigrateOperation]:
+    for operation in container.ops:
+        if isinstance(operation, OpContainer):
+            yield from flattened(operation)
+        else:
+            yield operation
 
 
 def _dispose_engines(namespace: dict[str, Any]) -> None:

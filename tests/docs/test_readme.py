@@ -64,11 +64,7 @@ def test_tutorial_does_what_it_says(reader: Reader) -> None:
 
     for block in program:
         reader.do(block)
-    said = psql(
-        reader.namespace["server"].url(role="tenancy_app").replace("+psycopg", ""),
-        wall.text,
-        acme=reader.namespace["ids"]["acme"],
-    )
+    said = psql(reader.namespace["url"], wall.text, acme=reader.namespace["ids"]["acme"])
 
     assert wall.language == "sql"
     assert said == promised_answers(wall)
