@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -37,9 +38,16 @@ def migrate() -> None:
 
 
 @program.command("seed")
-@click.option("--password", envvar="APP_SEED_PASSWORD", required=True, help="Of the accounts that must be created.")
-def seed_database(password: str) -> None:
-    """Put the two example tenants into the database of APP_DATABASE_URL."""
+@click.option("--password", envvar="APP_SEED_PASSWORD", help="Of the example accounts; for APP_DATABASE_URL.")
+@click.option("--folder", type=click.Path(path_type=Path), default=_FOLDER, show_default=True)
+def seed_database(password: str | None, folder: Path) -> None:
+    """Put the example tenants into the database of APP_DATABASE_URL; without it, into the development database."""
+    if "APP_DATABASE_URL" not in os.environ:
+        with stop_on_signals(), open_development(folder) as development, development_app(development):
+            click.echo(f"The examples are there; their passwords are in {development.kept_in}.")
+        return
+    if not password:
+        raise SettingsError("APP_SEED_PASSWORD is missing: it becomes the password of the example accounts")
     app = create_app(read_settings())
     try:
         seed(app.extensions["auth"], dict.fromkeys(ACCOUNTS, password))

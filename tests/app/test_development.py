@@ -18,6 +18,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.conftest import ROLES, Database
+
 Program = subprocess.Popen[str]
 
 
@@ -172,3 +174,23 @@ def test_new_passwords_open_the_accounts_that_exist(run: Callable[..., Program],
     second.communicate(timeout=30)
 
     assert status == 200
+
+
+def test_a_database_given_by_urls_is_migrated_and_seeded(run: Callable[..., Program], empty_database: Database) -> None:
+    variables = {
+        "APP_MIGRATOR_DATABASE_URL": empty_database.url(ROLES.migrator),
+        "APP_DATABASE_URL": empty_database.url(ROLES.app),
+        "APP_PLATFORM_DATABASE_URL": empty_database.url(ROLES.platform),
+        "APP_BASE_DOMAIN": "example.com",
+        "APP_RESOLVERS": "subdomain",
+        "APP_SECRET_KEY": "k" * 32,
+        "APP_JWT_KEYS": json.dumps({"test": "k" * 32}),
+        "APP_JWT_SIGNING_KID": "test",
+        "APP_SEED_PASSWORD": "correct horse battery",
+    }
+
+    said = [run(command, **variables).communicate(timeout=60)[0] for command in ("migrate", "seed")]
+
+    assert said == ["", ""]
+    with empty_database.connect("postgres") as truth:
+        assert truth.execute("SELECT slug FROM tenants ORDER BY slug").fetchall() == [("acme",), ("globex",)]

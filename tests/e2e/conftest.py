@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Locator, Page, Response, sync_playwright
 from sqlalchemy import update
 from uuid_utils.compat import uuid7
 from werkzeug.serving import make_server
@@ -171,10 +171,18 @@ def globex(site: Site) -> Organisation:
     return site.found("Globex")
 
 
+def follow(target: Locator) -> Response:
+    """Click what leads to another page, and return that page's answer once it has loaded."""
+    with target.page.expect_navigation() as arrived:
+        target.click()
+    assert arrived.value is not None
+    return arrived.value
+
+
 def fill_in(page: Page, email: str, password: str = PASSWORD) -> None:
     page.get_by_label("E-mail address").fill(email)
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
+    follow(page.get_by_role("button", name="Sign in"))
 
 
 @pytest.fixture
@@ -182,7 +190,7 @@ def sign_in(site: Site) -> Callable[[Page, Organisation], None]:
     def go(page: Page, organisation: Organisation) -> None:
         page.goto(site.at(organisation, "/sign-in"))
         fill_in(page, organisation.owner)
-        page.wait_for_url("**/people")
+        assert page.url == site.at(organisation, "/people")
 
     return go
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.seed import OWNER
-from tests.e2e.conftest import PASSWORD, Organisation, Site, fill_in, take_screenshot
+from tests.e2e.conftest import PASSWORD, Organisation, Site, fill_in, follow, take_screenshot
 
 MISSING = "01890000-0000-7000-8000-000000000000"
 
@@ -55,12 +55,12 @@ def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
     look("people-searched", "/people?q=nobody+of+this+name")
     look("person-added", "/people/new")
     page.get_by_label("E-mail address").fill("not an address")
-    page.get_by_role("button", name="Add person").click()
+    follow(page.get_by_role("button", name="Add person"))
     look("person-refused")
     page.goto(site.at(example, "/people"))
-    page.locator(".row-name").first.click()
+    follow(page.locator(".row-name").first)
     look("person")
-    page.get_by_role("link", name="Delete").click()
+    follow(page.get_by_role("link", name="Delete"))
     look("person-deleted")
     look("companies", "/companies")
     look("opportunities", "/opportunities")
@@ -70,7 +70,7 @@ def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
     page.goto(site.bare("/"))
     fill_in(page, OWNER)
     look("tenants")
-    page.get_by_role("link", name="Globex").click()
+    follow(page.get_by_role("link", name="Globex"))
     look("people-of-globex")
 
     assert complaints == []
@@ -79,11 +79,12 @@ def test_no_page_scrolls_sideways_or_breaks_its_own_policy(
 
 def test_a_page_can_be_used_from_the_keyboard_alone(site: Site, example: Organisation, page: Page) -> None:
     page.goto(site.at(example, "/sign-in"))
+    expect(page.get_by_label("E-mail address")).to_be_focused()
     page.keyboard.type(OWNER)
     page.keyboard.press("Tab")
     page.keyboard.type(PASSWORD)
-    page.keyboard.press("Enter")
-    page.wait_for_url("**/people")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
 
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -92,3 +93,17 @@ def test_a_page_can_be_used_from_the_keyboard_alone(site: Site, example: Organis
     page.keyboard.press("Tab")
 
     expect(page.get_by_role("link", name="Globex")).to_be_focused()
+
+
+def test_the_viewer_of_the_api_needs_nothing_from_elsewhere(site: Site, page: Page) -> None:
+    asked_for: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda sent: asked_for.append(sent.url))
+    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+
+    page.goto(site.bare("/api/docs"))
+    expect(page.get_by_text("/api/v1/people", exact=True).first).to_be_visible()
+    take_screenshot(page, "api-docs")
+
+    assert [address for address in asked_for if not address.startswith((site.bare("/"), "data:"))] == []
+    assert complaints == []

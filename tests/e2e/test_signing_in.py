@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import PASSWORD, Organisation, Site, fill_in
+from tests.e2e.conftest import PASSWORD, Organisation, Site, fill_in, follow
 
 SignIn = Callable[[Page, Organisation], None]
 
@@ -63,7 +63,7 @@ def test_signing_out_ends_the_sign_in(site: Site, acme: Organisation, page: Page
     cookies = page.context.cookies()
 
     page.locator("summary", has_text=acme.owner).click()
-    page.get_by_role("button", name="Sign out").click()
+    follow(page.get_by_role("button", name="Sign out"))
     expect(page.get_by_text("You are signed out.")).to_be_visible()
     page.context.add_cookies(cookies)  # as somebody would who had kept the old one
     page.goto(site.at(acme, "/people"))
@@ -79,7 +79,7 @@ def test_the_switcher_lists_her_own_tenants_and_keeps_her_signed_in(
 
     page.get_by_label("Acme: switch tenant").click()
     listed = page.locator(".menu[open] .two-lines > :first-child").all_inner_texts()
-    page.get_by_role("link", name="Globex").click()
+    follow(page.get_by_role("link", name="Globex"))
 
     assert listed == ["Acme", "Globex"]
     assert page.url == site.at(globex, "/people")
@@ -93,7 +93,7 @@ def test_the_bare_host_asks_where_to(site: Site, two_tenants: tuple[Organisation
 
     fill_in(page, acme.owner)
     listed = page.locator(".two-lines > :first-child").all_inner_texts()
-    page.get_by_role("link", name="Globex").click()
+    follow(page.get_by_role("link", name="Globex"))
 
     assert listed == ["Acme", "Globex"]
     assert page.url == site.at(globex, "/people")
@@ -108,8 +108,7 @@ def test_a_handover_ticket_opens_nothing_in_another_browser_and_nothing_twice(
     hers.on("request", lambda sent: tickets.append(sent.url) if "/handover/accept" in sent.url else None)
     sign_in(hers, acme)
     hers.get_by_label("Acme: switch tenant").click()
-    hers.get_by_role("link", name="Globex").click()
-    hers.wait_for_url(site.at(globex, "/people"))
+    follow(hers.get_by_role("link", name="Globex"))
 
     thiefs.goto(tickets[0])
     hers.context.clear_cookies()
