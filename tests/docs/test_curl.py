@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from app.development import development_app, open_development
+from tenancy.embedded.sources import URL_VARIABLE
 from tests.docs.pages import Block, blocks_of, commands
 from tests.docs.test_readme import README
 
@@ -29,10 +31,22 @@ class _QuietHandler(WSGIRequestHandler):
         """Keep the access log out of the tests' output."""
 
 
+@contextmanager
+def own_server() -> Iterator[None]:
+    """Leave the server of TENANCY_DATABASE_URL alone: the development application sets passwords on it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv(URL_VARIABLE, raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
     """Serve what `make run` serves, and type commands at a prompt that has signed in as the README says."""
-    with open_development(tmp_path_factory.mktemp("instance")) as development, development_app(development) as app:
+    with (
+        own_server(),
+        open_development(tmp_path_factory.mktemp("instance")) as development,
+        development_app(development) as app,
+    ):
         server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
         thread = Thread(target=server.serve_forever)
         thread.start()

@@ -14,6 +14,7 @@ from alembic.operations.ops import MigrateOperation, OpContainer
 from sqlalchemy import Engine
 
 from tenancy import create_tenant_engine, tenant_scope, tenant_sessionmaker
+from tenancy.embedded.sources import URL_VARIABLE
 from tenancy.flask import Tenancy
 from tests.conftest import ROLES, Database
 from tests.docs.pages import DOCS, Reader, programs_of
@@ -45,6 +46,7 @@ def reader(
         "PLATFORM_URL": ROLES.platform,
     }.items():
         monkeypatch.setenv(variable, empty_database.url(role))
+    monkeypatch.delenv(URL_VARIABLE, raising=False)  # a page that starts a server starts its own
     monkeypatch.chdir(tmp_path)
     with ExitStack() as migration:
         reader = Reader(
