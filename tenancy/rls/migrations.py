@@ -12,7 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from tenancy.lookups import Lookup
 from tenancy.rls.functions import create_lookup_sql, install_sql
-from tenancy.rls.names import SCHEMA, Flavour, quote
+from tenancy.rls.names import SCHEMA, Flavour, qualified
 from tenancy.rls.policies import GuardedTable
 from tenancy.rls.roles import Roles
 
@@ -157,5 +157,6 @@ def announces(connection: Connection, table: GuardedTable) -> bool:
 
 def can_draw(connection: Connection, table: GuardedTable, roles: Roles) -> bool:
     """Whether both runtime roles may draw from every sequence of a table that exists."""
-    names = {"sequences": [quote(name) for name in table.sequences], "roles": [roles.app, roles.platform]}
+    sequences = [qualified(name, table.schema) for name in table.sequences]
+    names = {"sequences": sequences, "roles": [roles.app, roles.platform]}
     return connection.execute(_USABLE, names).scalar_one() is not False

@@ -154,7 +154,10 @@ def guard_sql(table: GuardedTable, roles: Roles, flavour: Flavour = "postgres") 
         *(policy.create_sql(name) for policy in wanted),
         f"REVOKE ALL ON {name} FROM {everyone}",
         *_grant_sql(name, grants(table, roles)),
-        *(f"GRANT USAGE ON SEQUENCE {quote(s)} TO {roles.app}, {roles.platform}" for s in table.sequences),
+        *(
+            f"GRANT USAGE ON SEQUENCE {qualified(s, table.schema)} TO {roles.app}, {roles.platform}"
+            for s in table.sequences
+        ),
         *(announce_sql(table.name, schema=table.schema) if table.kind == "registry" else ()),
     ]
 
@@ -164,7 +167,10 @@ def unguard_sql(table: GuardedTable, roles: Roles) -> list[str]:
     name = table.sql_name
     return [
         f"REVOKE ALL ON {name} FROM PUBLIC, {roles.app}, {roles.platform}, {roles.lookup}, {roles.backup}",
-        *(f"REVOKE ALL ON SEQUENCE {quote(s)} FROM {roles.app}, {roles.platform}" for s in table.sequences),
+        *(
+            f"REVOKE ALL ON SEQUENCE {qualified(s, table.schema)} FROM {roles.app}, {roles.platform}"
+            for s in table.sequences
+        ),
         *(f"DROP POLICY IF EXISTS {policy} ON {name}" for policy in POLICY_NAMES),
         f"DROP TRIGGER IF EXISTS tenancy_announce ON {name}",
         f"ALTER TABLE {name} NO FORCE ROW LEVEL SECURITY",

@@ -300,6 +300,24 @@ def test_table_in_another_schema_is_guarded(fresh_database: Database) -> None:
     run(fresh_database, unguard_sql(table, ROLES))
 
 
+def test_sequence_of_a_table_in_another_schema_may_be_drawn_from(fresh_database: Database) -> None:
+    table = GuardedTable("order", "tenant", (), schema="Sales", sequences=("order_id_seq",))
+    run(
+        fresh_database,
+        [
+            'CREATE SCHEMA "Sales"',
+            f'GRANT USAGE ON SCHEMA "Sales" TO {ROLES.app}',
+            'CREATE TABLE "Sales"."order" (tenant_id uuid, id serial, PRIMARY KEY (tenant_id, id))',
+            *guard_sql(table, ROLES),
+        ],
+    )
+
+    assert one(fresh_database, "SELECT nextval('\"Sales\".order_id_seq')", role=ROLES.app) == 1
+    run(fresh_database, unguard_sql(table, ROLES))
+    with fresh_database.connect(ROLES.app) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        app.execute("SELECT nextval('\"Sales\".order_id_seq')")
+
+
 @pytest.mark.parametrize("forced", [True, False])
 def test_force_lets_the_owner_past_or_stops_it(fresh_database: Database, forced: bool) -> None:
     """T003"""
