@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.pages.handover import TICKET_TTL_S
 from tests.app.conftest import PASSWORD, Visitor, add_person
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -126,6 +128,83 @@ def test_the_only_tenant_of_a_site_has_no_other_to_go_to(make_app: Callable[...,
     assert "Find yours" not in signing_in
     assert "<title>People · Acme</title>" in page
     assert "/handover" not in page
+
+
+# From one tenant's host to another's ------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_tenants(register: Callable[..., Visitor]) -> tuple[Visitor, Visitor]:
+    """Acme and Globex, both of one owner."""
+    acme = register("Acme")
+    return acme, register("Globex", acme.email)
+
+
+def _path(answer: TestResponse, host: str) -> str:
+    assert answer.status_code == 303
+    assert answer.location.startswith(f"http://{host}/")
+    return answer.location.removeprefix(f"http://{host}")
+
+
+def test_a_handover_goes_to_the_new_host_back_for_a_ticket_and_in(
+    app: Flask, two_tenants: tuple[Visitor, Visitor]
+) -> None:
+    acme, globex = (f"{tenant.slug}.localhost" for tenant in two_tenants)
+    client = app.test_client()
+    here, there = Window(client, acme), Window(client, globex)
+    here.send("/sign-in", email=two_tenants[0].email, password=PASSWORD)
+
+    asked = _path(there.get(f"/handover?via={two_tenants[0].slug}"), acme)
+    answered = _path(here.get(asked), globex)
+    first = there.get(answered)
+    second = there.get(answered)
+
+    assert asked.startswith("/handover/ticket?")
+    assert answered.startswith("/handover/accept?ticket=")
+    assert first.location == "/people"
+    assert second.location == "/sign-in"
+    assert "<title>People · Globex</title>" not in second.get_data(as_text=True)
+
+
+def test_a_ticket_for_one_tenant_opens_no_other(app: Flask, two_tenants: tuple[Visitor, Visitor]) -> None:
+    acme, globex = (f"{tenant.slug}.localhost" for tenant in two_tenants)
+    client = app.test_client()
+    here, there = Window(client, acme), Window(client, globex)
+    here.send("/sign-in", email=two_tenants[0].email, password=PASSWORD)
+    answered = _path(here.get(_path(there.get(f"/handover?via={two_tenants[0].slug}"), acme)), globex)
+
+    misled = Window(app.test_client(), acme).get(answered)
+
+    assert misled.location == "/sign-in"
+
+
+def test_an_old_ticket_is_refused(
+    app: Flask, two_tenants: tuple[Visitor, Visitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme, globex = (f"{tenant.slug}.localhost" for tenant in two_tenants)
+    client = app.test_client()
+    here, there = Window(client, acme), Window(client, globex)
+    here.send("/sign-in", email=two_tenants[0].email, password=PASSWORD)
+    asked = _path(there.get(f"/handover?via={two_tenants[0].slug}"), acme)
+    answered = _path(here.get(asked), globex)
+    real_time = time.time
+    monkeypatch.setattr(time, "time", lambda: real_time() + TICKET_TTL_S + 2)
+
+    assert there.get(answered).location == "/sign-in"
+
+
+@pytest.mark.parametrize("changed", ["to=acme-nobody", "challenge=x", "challenge=" + "0" * 63])
+def test_a_ticket_is_given_for_a_tenant_of_hers_and_a_true_challenge_only(changed: str, window: Window) -> None:
+    query = {"to": "acme", "challenge": "0" * 64} | dict([changed.split("=")])
+
+    answer = window.get(f"/handover/ticket?to={query['to']}&challenge={query['challenge']}")
+
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("via", ["no-such-tenant", "", "evil.example", "%00", "acme/../x"])
+def test_a_handover_comes_from_a_tenant_that_exists(via: str, window: Window) -> None:
+    assert window.get(f"/handover?via={via}").status_code == 404
 
 
 # What forms and addresses refuse ----------------------------------------------------------------------

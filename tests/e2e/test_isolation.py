@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Organisation, Site
+from tests.e2e.conftest import Organisation, Site, take_screenshot
 
 SignIn = Callable[[Page, Organisation], None]
 RANDOM_ID = UUID("01890000-0000-7000-8000-000000000000")
@@ -88,5 +88,6 @@ def test_a_suspended_tenant_tells_its_members_and_nobody_else(
     assert told is not None
     assert untold is not None
     assert (told.status, untold.status) == (403, 404)
+    take_screenshot(member, "suspended")
     expect(member.get_by_text("This tenant is suspended.")).to_be_visible()
     expect(stranger.get_by_role("heading", name="Nothing is here")).to_be_visible()

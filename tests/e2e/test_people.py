@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Organisation, Site, follow
+from tests.e2e.conftest import Organisation, Site, follow, take_screenshot
 
 SignIn = Callable[[Page, Organisation], None]
 
@@ -21,6 +21,7 @@ def at_acme(acme: Organisation, page: Page, sign_in: SignIn) -> Page:
 def test_a_person_is_added_changed_and_deleted(at_acme: Page) -> None:
     page = at_acme
     expect(page.get_by_role("heading", name="Nobody here yet")).to_be_visible()
+    take_screenshot(page, "nobody-yet")
 
     follow(page.get_by_role("link", name="Add a person").first)
     page.get_by_label("Name").fill("Ada Lovelace")
@@ -32,6 +33,7 @@ def test_a_person_is_added_changed_and_deleted(at_acme: Page) -> None:
     page.get_by_label("Name").fill("Ada King")
     follow(page.get_by_role("button", name="Save"))
     expect(page.get_by_role("status")).to_have_text("Ada King was saved.")
+    take_screenshot(page, "saved")
     expect(page.get_by_role("link", name="ada@engines.test")).to_be_visible()
 
     follow(page.get_by_role("link", name="Ada King"))
@@ -123,6 +125,7 @@ def test_a_member_who_may_not_delete_is_offered_no_deletion(site: Site, acme: Or
     site.set_role(acme, "member")
 
     at_acme.goto(site.at(acme, f"/people/{ada}"))
+    take_screenshot(at_acme, "person-of-a-member")
     offered = at_acme.get_by_role("link", name="Delete").count()
     forced = at_acme.goto(site.at(acme, f"/people/{ada}/delete"))
 
