@@ -24,6 +24,9 @@ _DETAILS: Mapping[int, str] = {
 }
 
 
+_TITLES_BY_CODE: Mapping[str, str] = {"tenant_suspended": "Not open at the moment"}
+
+
 def problem_page(found: Problem) -> str:
     """Return the page for an error.
 
@@ -32,7 +35,7 @@ def problem_page(found: Problem) -> str:
     return render_template(
         "pages/error.html",
         status=found.status,
-        title=_TITLES.get(found.status, found.title),
+        title=_TITLES_BY_CODE.get(found.code) or _TITLES.get(found.status, found.title),
         detail=_DETAILS.get(found.status, found.detail),
         errors=found.errors,
         way_out=request.script_root + "/",
