@@ -100,6 +100,8 @@ def _unsafe_option(name: str, value: object) -> ConfigurationError:
 def _connect(
     dialect: Dialect, _entry: ConnectionPoolEntry, args: list[Any], options: dict[str, Any]
 ) -> DBAPIConnection | None:
+    if "cursor_factory" in options:  # psycopg would use it instead of the cursor that binds
+        raise _unsafe_option("cursor_factory", options["cursor_factory"])
     options["autocommit"] = True
     if dialect.is_async:
         options["async_creator_fn"] = AsyncTenantConnection.connect

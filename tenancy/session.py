@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import Engine, Uuid, bindparam, event, inspect
@@ -71,10 +71,9 @@ class TenantSession(_ScopedSession):
 
     def _scope_for_life(self) -> Scope:
         scope = current_scope()
-        if scope is None or (scope.tenant is None and scope.account is None):
+        if scope is None or scope.account is None:
             require_tenant()
-            raise NoTenantError("no tenant is in scope", hint="open one: with tenant_scope(tenant): ...")
-        return scope
+        return cast("Scope", scope)
 
     @property
     def tenant_id(self) -> UUID | None:
@@ -130,9 +129,7 @@ _OF_THE_TENANT = with_loader_criteria(
 @event.listens_for(_ScopedSession, "do_orm_execute", propagate=True)
 def _name_the_tenant(state: ORMExecuteState) -> None:
     """Add the explicit predicate: it serves plans and shard routing, while the policy is the wall."""
-    session = state.session
-    if not isinstance(session, _ScopedSession):
-        return
+    session = cast("_ScopedSession", state.session)
     session.check_scope()
     if session._scope.tenant is None or state.is_column_load or state.is_relationship_load or state.is_insert:
         return
@@ -140,15 +137,14 @@ def _name_the_tenant(state: ORMExecuteState) -> None:
 
 
 @event.listens_for(_ScopedSession, "after_begin", propagate=True)
-def _check_begun(session: Session, _transaction: object, _connection: object) -> None:
+def _check_begun(session: _ScopedSession, _transaction: object, _connection: object) -> None:
     """Stop what passes by the other events: bulk operations, and `connection()`."""
-    if isinstance(session, _ScopedSession):
-        session.check_scope()
+    session.check_scope()
 
 
 @event.listens_for(TenantSession, "before_attach", propagate=True)
-def _check_owner(session: Session, instance: object) -> None:
-    if not isinstance(session, TenantSession) or not isinstance(instance, TenantTable):
+def _check_owner(session: TenantSession, instance: object) -> None:
+    if not isinstance(instance, TenantTable):
         return
     stamped = instance.__dict__.get(TENANT_KEY) or _identity_tenant(instance)
     if stamped is not None and stamped != session.tenant_id:
@@ -167,12 +163,11 @@ def _identity_tenant(instance: object) -> UUID | None:
 
 
 @event.listens_for(_ScopedSession, "before_flush", propagate=True)
-def _check_pending(session: Session, _context: object, _instances: Iterable[object] | None) -> None:
-    if not isinstance(session, _ScopedSession):
-        return
+def _check_pending(session: _ScopedSession, _context: object, _instances: Iterable[object] | None) -> None:
     session.check_scope()
-    for instance in (*session.new, *session.deleted):
-        _check_owner(session, instance)
+    if isinstance(session, TenantSession):
+        for instance in (*session.new, *session.deleted):
+            _check_owner(session, instance)
 
 
 def tenant_sessionmaker(engine: Engine, **options: Any) -> sessionmaker[TenantSession]:

@@ -78,6 +78,8 @@ def bootstrap_sql(roles: Roles, database: str) -> list[str]:
     ]
     for role in (roles.app, roles.platform):
         statements += [
+            # Last, or a temporary table would stand in for a model's where TEMP was granted.
+            f'ALTER ROLE {role} SET search_path = "$user", public, pg_temp',
             f"ALTER ROLE {role} SET statement_timeout = '30s'",
             f"ALTER ROLE {role} SET lock_timeout = '5s'",
             f"ALTER ROLE {role} SET idle_in_transaction_session_timeout = '60s'",

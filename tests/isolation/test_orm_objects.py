@@ -191,6 +191,20 @@ def test_pending_object_is_not_flushed_in_another_scope(
     assert found == (0,)
 
 
+def test_object_stamped_for_another_tenant_after_it_was_added_is_not_flushed(
+    acme: SomeTenant, globex: SomeTenant, sessions: Sessions
+) -> None:
+    """T082: it was made past the constructor, as unpickling does, and so came in without a stamp."""
+    person: Person = Person.__mapper__.class_manager.new_instance()
+    person.name, person.email = "Ada", "ada@test.example"
+
+    with tenant_scope(acme.id), sessions() as session:
+        session.add(person)
+        person.tenant_id = globex.id
+        with pytest.raises(WrongTenantError):
+            session.flush()
+
+
 def test_object_constructed_for_another_tenant_is_refused(acme: SomeTenant, globex: SomeTenant) -> None:
     """T083"""
     with tenant_scope(acme.id), pytest.raises(WrongTenantError, match="constructed for tenant"):

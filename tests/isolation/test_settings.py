@@ -7,13 +7,14 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg import errors
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.pool import NullPool
 
+from tenancy.binding import create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.rls import differences, guarded
 from tests.conftest import ROLES, Database, SomeTenant
-from tests.models import Base
+from tests.models import Base, Person
 from tests.tenancy.engines import column
 
 Connection = psycopg.Connection[Any]
@@ -180,3 +181,38 @@ def test_database_of_the_tests_is_canonical(database: Database) -> None:
     engine = create_engine(database.url("postgres"), poolclass=NullPool)
     with engine.connect() as connection:
         assert differences(connection, guarded(Base.metadata), ROLES) == []
+
+
+def test_temporary_table_named_like_a_model_hides_no_row(
+    fresh_database: Database, acme: SomeTenant, globex: SomeTenant
+) -> None:
+    """T033, T048: TEMP is granted here; A leaves the table on the connection that B gets."""
+    with fresh_database.connect("postgres") as truth:
+        truth.execute("SELECT set_config('session_replication_role', 'replica', true)")
+        truth.execute(
+            "INSERT INTO people (tenant_id, id, name, email) VALUES (%s, gen_random_uuid(), 'Eve', 'eve@test.example')",
+            [globex.id],
+        )
+        truth.execute(f"GRANT TEMP ON DATABASE {fresh_database.name} TO {ROLES.app}".encode())
+    engine = create_tenant_engine(fresh_database.url(ROLES.app), pool_size=1, max_overflow=0)
+
+    with tenant_scope(acme.id), engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TEMP TABLE people AS SELECT gen_random_uuid() AS id, 'Forged' AS name")
+    with tenant_scope(globex.id), engine.connect() as connection:
+        found = column(connection, NAMES)
+    engine.dispose()
+
+    assert found == ["Eve"]
+
+
+def test_values_of_a_query_are_not_shown_to_who_watches_the_server(
+    app_engine: Engine, app: Connection, acme: SomeTenant, truth: Connection
+) -> None:
+    """T054"""
+    with tenant_scope(acme.id), app_engine.connect() as connection:
+        (pid,) = column(connection, "SELECT pg_backend_pid()")
+        assert list(connection.scalars(select(Person.name).where(Person.name == "Ada"))) == ["Ada"]
+        (query,) = truth.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() or ("",)
+
+    assert "people.name = $1" in query
+    assert "Ada" not in query

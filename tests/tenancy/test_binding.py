@@ -12,7 +12,7 @@ from tenancy.binding import create_async_tenant_engine, create_tenant_engine, gu
 from tenancy.context import platform_scope, tenant_scope
 from tenancy.errors import ConfigurationError, UnsafeConnectionError
 from tests.conftest import ROLES, Database, SomeTenant
-from tests.tenancy.engines import answers, column, dbapi_of, play_sync
+from tests.tenancy.engines import answers, column, dbapi_of, on_both_drivers, play_sync
 
 NAMES = "SELECT name FROM people"
 URL = "postgresql+psycopg://tenancy_app@localhost/db"
@@ -144,6 +144,17 @@ def test_connection_that_comes_back_with_a_transaction_open_is_refused(
                 column(second, NAMES)
 
     play_sync(database.url(ROLES.app), story, poolclass=StaticPool)
+
+
+@on_both_drivers
+def test_cursor_class_of_ones_own_is_refused(play: Callable[..., Any], database: Database, acme: SomeTenant) -> None:
+    """psycopg takes it as a connection argument, in the place of the cursor that binds and guards."""
+
+    def story(engine: Engine) -> None:
+        with tenant_scope(acme.id), pytest.raises(ConfigurationError, match="cursor_factory"), engine.connect():
+            pass
+
+    play(database.url(ROLES.app), story, connect_args={"cursor_factory": psycopg.ClientCursor})
 
 
 @pytest.mark.parametrize("role", ["app", "platform"])

@@ -338,3 +338,19 @@ def test_generator_finalised_in_another_context_leaves_that_context_alone() -> N
 
     assert found == GLOBEX
     assert there.run(current_tenant) is None
+
+
+def test_generator_finalised_in_a_copy_of_its_context_is_no_error(own_context: contextvars.Context) -> None:
+    """The copy holds the scope, but not the token that would restore what was before it."""
+
+    def rows() -> Iterator[UUID]:
+        with tenant_scope(ACME):
+            yield require_tenant()
+
+    generator = rows()
+    own_context.run(next, generator)
+    copied = own_context.run(contextvars.copy_context)
+
+    copied.run(generator.close)  # type: ignore[attr-defined]
+
+    assert (own_context.run(current_tenant), copied.run(current_tenant)) == (None, None)
