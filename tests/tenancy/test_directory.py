@@ -495,12 +495,14 @@ def test_listener_behind_a_pooler_is_no_listener(
 def test_closed_directory_has_no_thread_and_no_connection(
     make_directory: Callable[..., SQLDirectory], acme: SomeTenant, truth: Truth
 ) -> None:
+    others = set(threading.enumerate())
     directory = listening(make_directory(), acme)
+    assert {thread.name for thread in set(threading.enumerate()) - others} == {"tenancy-directory"}
 
     directory.close()
 
     assert not directory.is_listening
-    assert "tenancy-directory" not in [thread.name for thread in threading.enumerate()]
+    assert set(threading.enumerate()) - others == set()
     found = directory.find(slug_of(acme))
     assert found is not None
 
