@@ -49,7 +49,7 @@ def bootstrap(admin_url: str, prefix: str, only_print: bool) -> None:
 
 
 @main.command()
-@click.argument("url", envvar="TENANCY_DATABASE_URL")
+@click.argument("url", envvar="TENANCY_CHECK_URL")
 def check(url: str) -> None:
     """Connect with URL as an application would, and say whether its role can keep tenants apart."""
     engine = _checked(create_tenant_engine, url, poolclass=NullPool)
