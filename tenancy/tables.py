@@ -21,7 +21,6 @@ from sqlalchemy import (
     Uuid,
     and_,
     event,
-    inspect,
     quoted_name,
 )
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
@@ -339,11 +338,7 @@ def _freeze(_class: type, key: str, attribute: Any) -> None:
 
 
 def _refuse_other_tenant(target: TenantTable, value: object, _old: object, _initiator: object) -> None:
-    state = inspect(target, raiseerr=True)
-    stamped = target.__dict__.get(TENANT_KEY)
-    if stamped is None and state.identity is not None:  # an expired object still knows its key
-        names = [column.name for column in state.mapper.primary_key]
-        stamped = state.identity[names.index(TENANT_KEY)]
+    stamped = target.__dict__.get(TENANT_KEY)  # of a key column, SQLAlchemy loads an expired value first
     if stamped is not None and value != stamped:
         raise WrongTenantError(
             f"{type(target).__name__} belongs to tenant {stamped!r} and cannot move to {value!r}",

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import make_transient, make_transient_to_detached, scoped_session, selectinload, sessionmaker
+from sqlalchemy.orm.exc import DetachedInstanceError
 
 from tenancy.context import current_tenant, tenant_scope
 from tenancy.errors import NoTenantError, WrongTenantError
@@ -229,6 +230,20 @@ def test_tenant_of_an_object_is_frozen(
         person.tenant_id = acme.id
 
         assert person.tenant_id == acme.id
+
+
+def test_tenant_of_a_detached_and_expired_object_is_frozen(
+    acme: SomeTenant, globex: SomeTenant, person_of: PersonOf, sessions: Sessions
+) -> None:
+    """T083: its tenant cannot be loaded, so it cannot be changed either."""
+    ada = person_of(acme)
+    with tenant_scope(acme.id), sessions() as session:
+        person = session.get_one(Person, ada)
+        session.expire(person)
+        session.expunge(person)
+
+    with pytest.raises(DetachedInstanceError):
+        person.tenant_id = globex.id
 
 
 def test_tenant_of_an_object_cannot_be_deleted_and_set_anew(acme: SomeTenant, globex: SomeTenant) -> None:
