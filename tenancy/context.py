@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from tenancy.errors import NoTenantError, PlatformAccessError, ScopeError
@@ -109,11 +109,10 @@ class _ScopeBlock:
         self._scope = scope
         self._token: Token[Scope | None] | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         if self._token is not None or not self._scope.is_open:
             raise ScopeError("this scope was already entered", hint="call the scope function again for each `with`")
         self._token = _current.set(self._scope)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -133,7 +132,7 @@ class _ScopeBlock:
             )
 
 
-def tenant_scope(tenant: UUID | HasId, account: UUID | HasId | None = None) -> _ScopeBlock:
+def tenant_scope(tenant: UUID | HasId, account: UUID | HasId | None = None) -> AbstractContextManager[None]:
     """Act for one tenant inside the `with` block; the enclosing scope returns afterwards, also on error.
 
     tenant: its UUID or an object with a UUID `id`. Text is refused: parse it where it enters the program.
@@ -147,12 +146,12 @@ def tenant_scope(tenant: UUID | HasId, account: UUID | HasId | None = None) -> _
     return _ScopeBlock(Scope(tenant=_uuid_of(tenant, "tenant"), account=acting, platform=platform))
 
 
-def account_scope(account: UUID | HasId) -> _ScopeBlock:
+def account_scope(account: UUID | HasId) -> AbstractContextManager[None]:
     """Act for one account and no tenant: its own row and memberships can be read, no tenant table can."""
     return _ScopeBlock(Scope(tenant=None, account=_uuid_of(account, "account"), platform=None))
 
 
-def platform_scope(*, actor: str, reason: str) -> _ScopeBlock:
+def platform_scope(*, actor: str, reason: str) -> AbstractContextManager[None]:
     """Act for the platform, across tenants and read-only; every use leaves an audit row that no rollback erases.
 
     actor: who does it, as the audit should name them. reason: why, in words. Neither may be blank.

@@ -109,8 +109,9 @@ class Chain:
             steps.append(Step(found, "looked up" if answer is None else "remembered", tenant.id if tenant else None))
         if any(step.tenant_id != steps[0].tenant_id for step in steps):
             # An unknown name beside a known one is a conflict as well: else the answer tells which names exist.
+            sources = dict.fromkeys(found.source for found in evidence)
             conflict = ConflictingReferencesError(
-                f"the request names different tenants by {', '.join(found.source for found in evidence)}",
+                f"the request names different tenants by {', '.join(sources)}",
                 hint="leave out what names the other tenant, or sign in there",
             )
             return Trace(evidence, tuple(steps), None, conflict)
