@@ -33,16 +33,6 @@ def async_sessions(engine: AsyncEngine) -> AsyncSessions:
     return async_tenant_sessionmaker(engine, expire_on_commit=False)
 
 
-@pytest.fixture
-def ada(acme: SomeTenant, person_of: PersonOf) -> UUID:
-    return person_of(acme, "Ada")
-
-
-@pytest.fixture
-def eve(globex: SomeTenant, person_of: PersonOf) -> UUID:
-    return person_of(globex, "Eve")
-
-
 async def test_session_reads_its_tenant(
     acme: SomeTenant, globex: SomeTenant, ada: UUID, eve: UUID, async_sessions: AsyncSessions
 ) -> None:
