@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -54,8 +55,17 @@ def test_option_that_lets_a_statement_run_unbound_is_refused(
 @CREATORS
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg2", "postgresql+asyncpg", "sqlite"])
 def test_url_of_another_driver_is_refused(create: Callable[..., object], driver: str) -> None:
-    with pytest.raises(ConfigurationError, match="needs the psycopg driver"):
+    with pytest.raises(ConfigurationError, match=re.escape(f"needs the psycopg driver, not '{driver}'")):
         create(f"{driver}://app@localhost/db" if driver != "sqlite" else "sqlite://")
+
+
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+psycopg_async"])
+async def test_asynchronous_engine_takes_either_name_of_the_driver(driver: str) -> None:
+    engine = create_async_tenant_engine(f"{driver}://app@localhost/db", pool_size=3)
+
+    assert engine.dialect.is_async
+    assert engine.url.host == "localhost"
+    assert engine.pool.size() == 3  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("value", ["rollback", True])
@@ -83,7 +93,7 @@ def test_engine_whose_pool_does_not_roll_back_is_not_guarded(value: Any) -> None
 
 def test_engine_in_autocommit_is_not_guarded() -> None:
     """T065"""
-    with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+    with pytest.raises(ConfigurationError, match="isolation_level='AUTOCOMMIT'"):
         guard_engine(create_engine(URL, execution_options={"isolation_level": "AUTOCOMMIT"}))
 
 

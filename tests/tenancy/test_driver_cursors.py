@@ -1,6 +1,6 @@
 """psycopg's own interface: what a team finds behind `raw_connection().driver_connection`."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -8,11 +8,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tenancy.binding import create_async_tenant_engine, create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.errors import ConfigurationError, StatementRefusedError, WrongTenantError
-from tests.conftest import ROLES, Database, SomeTenant
+from tests.conftest import SomeTenant
 
 NAMES = "SELECT name FROM people ORDER BY name"
 NAMED = "SELECT name FROM people WHERE name <> %s"
@@ -23,26 +22,6 @@ def people(acme: SomeTenant, globex: SomeTenant, person_of: Callable[..., UUID])
     for tenant, names in ((acme, ("Ada", "Alan")), (globex, ("Eve",))):
         for name in names:
             person_of(tenant, name)
-
-
-@pytest.fixture
-def driver(database: Database) -> Iterator[TenantConnection]:
-    engine = create_tenant_engine(database.url(ROLES.app))
-    pooled = engine.raw_connection()
-    assert isinstance(pooled.driver_connection, TenantConnection)
-    yield pooled.driver_connection
-    pooled.invalidate()
-    engine.dispose()
-
-
-@pytest.fixture
-async def async_driver(database: Database) -> AsyncIterator[AsyncTenantConnection]:
-    engine = create_async_tenant_engine(database.url(ROLES.app))
-    async with engine.connect() as connection:
-        pooled = await connection.get_raw_connection()
-        assert isinstance(pooled.driver_connection, AsyncTenantConnection)
-        yield pooled.driver_connection
-    await engine.dispose()
 
 
 def flat(rows: list[Any]) -> list[Any]:

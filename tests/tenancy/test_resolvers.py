@@ -23,6 +23,8 @@ from tenancy.resolvers import (
     ORIGINAL_PATH,
     Chain,
     Evidence,
+    PathPrefix,
+    for_single_tenant,
     from_custom_domain,
     from_header,
     from_path,
@@ -234,6 +236,17 @@ def test_moved_path_prefix_is_still_read() -> None:
     assert from_path("/t/<slug>")(moved) == Evidence("path", Reference("slug", "acme"))
 
 
+@pytest.mark.parametrize(
+    ("path", "prefix"),
+    [("/t/acme/people", "/t/acme"), ("/t/acme", "/t/acme"), ("/people", ""), ("/t/", ""), ("/t/ACME/people", "")],
+)
+def test_prefix_up_to_a_well_formed_slug_belongs_before_the_application(path: str, prefix: str) -> None:
+    resolver = from_path("/t/<slug>")
+    assert isinstance(resolver, PathPrefix)
+
+    assert resolver.prefix_of(path) == prefix
+
+
 @pytest.mark.parametrize("pattern", ["", "/", "/t", "t/<slug>", "/<slug>", "/t/<slug>/x", "/t/x<slug>", "/t/<name>"])
 def test_path_pattern_that_cannot_be_peeled_is_a_configuration_error(pattern: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -375,6 +388,7 @@ def test_any_other_spelling_of_a_tenant_id_is_refused(text: str) -> None:
     ("text", "expected"),
     [
         ("Planning.Acme.com.", "planning.acme.com"),
+        (" Xavier.example ", "xavier.example"),
         ("bücher.example", "xn--bcher-kva.example"),
         ("xn--bcher-kva.example", "xn--bcher-kva.example"),
     ],
@@ -449,6 +463,31 @@ def test_evidence_for_another_name_is_a_conflict_whether_or_not_the_name_exists(
 
     with pytest.raises(ConflictingReferencesError):
         Chain(six(), directory).resolve(request(**filled))
+
+
+def test_one_request_is_resolved_behind_trusted_proxies(directory: ListedDirectory) -> None:
+    behind = request(host="globex.example.com", HTTP_X_FORWARDED_HOST="acme.example.com")
+
+    assert resolve(behind, six(), directory, trusted_proxies=1).tenant == ACME
+    assert resolve(behind, six(), directory).tenant == GLOBEX
+
+
+@pytest.mark.parametrize("host", ["globex.example.com", "planning.acme.test", "anything.test", "127.0.0.1"])
+def test_single_tenant_is_served_at_every_host(host: str, directory: ListedDirectory) -> None:
+    found = Chain(for_single_tenant("acme", six()), directory).resolve(request(host=host))
+
+    assert found.tenant == ACME
+    assert found.trace.evidence == (Evidence("single-tenant setting", Reference("slug", "acme")),)
+
+
+def test_path_that_names_another_than_the_single_tenant_is_a_conflict(directory: ListedDirectory) -> None:
+    with pytest.raises(ConflictingReferencesError):
+        resolve(request("/t/globex/"), for_single_tenant("acme", six()), directory)
+
+
+def test_single_tenant_that_is_no_slug_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError):
+        for_single_tenant("Acme", six())
 
 
 def test_request_that_names_no_tenant_has_none(directory: ListedDirectory) -> None:

@@ -49,6 +49,11 @@ def test_statement_that_could_change_or_outlive_the_scope_is_refused(sql: str, w
         admit(sql)
 
 
+@pytest.mark.parametrize("sql", ["RESET ALL", "/* a /* b */ c */ SELECT 1"])
+def test_refused_statement_is_not_taken_for_reading(sql: str) -> None:
+    assert judge(sql).only_reads is False
+
+
 def test_nested_comment_hides_no_statement() -> None:
     """T067: PostgreSQL nests comments, so what follows the first `*/` may still be one."""
     assert judge("/* a /* b */ c */ SET app.tenant_id = 'x'").refused == "a comment within a comment"

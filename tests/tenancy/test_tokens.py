@@ -82,6 +82,7 @@ def bearing(token: str, *, scheme: str = "Bearer", host: str = "example.com") ->
 def test_verified_token_names_its_tenant_and_hands_on_its_claims(resolver: TokenResolver, scheme: str) -> None:
     (found,) = resolver(bearing(signed(claims()), scheme=scheme))
 
+    assert found.source == "token"
     assert found.reference == Reference("id", "0197c1a2-0000-7000-8000-00000000000a")
     assert found.claims is not None
     assert found.claims["sub"] == "ada"
@@ -249,6 +250,24 @@ def test_key_given_twice_is_refused(resolver: TokenResolver, where: str) -> None
 def test_text_that_is_no_token_is_refused(resolver: TokenResolver, token: str) -> None:
     with pytest.raises(InvalidTokenError):
         resolver.verify(token)
+
+
+def of_length(length: int) -> str:
+    """A good token of exactly this many characters."""
+    for kind in ("JWT", "JWT ", "JWT  "):
+        for padding in range(length * 3 // 4, 0, -1):
+            token = signed(claims(pad="x" * padding), header={"alg": "HS256", "typ": kind, "kid": "2026-11"})
+            if len(token) == length:
+                return token
+            if len(token) < length:
+                break
+    raise AssertionError(length)
+
+
+def test_signed_token_has_at_most_8192_characters(resolver: TokenResolver) -> None:
+    assert resolver.verify(of_length(8192))["sub"] == "ada"
+    with pytest.raises(InvalidTokenError):
+        resolver.verify(of_length(8193))
 
 
 def test_payload_that_is_no_object_is_refused(resolver: TokenResolver) -> None:
