@@ -1,6 +1,5 @@
 """T005-T023: what still holds when a policy was changed by hand, or a table was added beside the library."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,6 @@ from tenancy.rls import GuardedTable, guard_sql
 from tests.conftest import ROLES, Database
 
 Connection = psycopg.Connection[Any]
-PersonOf = Callable[..., UUID]
 NAMES = "SELECT name FROM people ORDER BY name"
 NEW = "INSERT INTO people (tenant_id, id, name, email) VALUES (%s, gen_random_uuid(), 'New', gen_random_uuid()::text)"
 
