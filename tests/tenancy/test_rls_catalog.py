@@ -82,6 +82,13 @@ def test_registry_that_lets_the_app_role_change_status_is_a_difference(owner: Co
     )
 
 
+def test_grant_on_a_whole_table_is_told_without_a_column(owner: Connection) -> None:
+    owner.exec_driver_sql(f"GRANT TRUNCATE ON people TO {ROLES.app}")
+
+    (difference,) = differences(owner, TABLES, ROLES)
+    assert difference.what == f"TRUNCATE to {ROLES.app} on 'people' was not given by the library"
+
+
 def test_changed_account_policy_is_a_difference(owner: Connection) -> None:
     owner.exec_driver_sql("ALTER POLICY tenancy_isolation ON accounts USING (true)")
 
@@ -152,6 +159,18 @@ def test_tables_of_one_name_in_two_schemas_are_compared_apart(owner: Connection)
 
     assert differences(owner, [there, BY_NAME["people"]], ROLES) == []
     assert differences(owner, [BY_NAME["people"], there], ROLES) == []
+
+
+def test_account_table_with_the_key_of_a_tenant_table_wants_its_own_policies(owner: Connection) -> None:
+    account = GuardedTable("members", "account", (), key="tenant_id")
+
+    wanted = canonical_policies(owner, [BY_NAME["people"], account], ROLES)
+
+    people, members = (policies[0].using for policies in wanted.values())
+    assert people is not None
+    assert members is not None
+    assert "tenancy.guarded_tenant()" in people
+    assert "tenancy.guarded_account()" in members
 
 
 def test_wanted_policies_are_those_of_the_server_in_its_own_words(owner: Connection) -> None:
