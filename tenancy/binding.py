@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, reset_rollback
 
 from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection, TransactionState
 from tenancy.errors import ConfigurationError, PlatformAccessError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 # A platform session lives an hour on the server; a new one is opened well before.
 _SESSION_LIFE_S = 50 * 60.0
@@ -37,7 +39,9 @@ def create_tenant_engine(url: Any, **options: Any) -> Engine:
 
 
 def create_async_tenant_engine(url: Any, **options: Any) -> AsyncEngine:
-    """Create the asynchronous form of `create_tenant_engine`, with the same refusals."""
+    """Create the asynchronous form of `create_tenant_engine`, with the same refusals. Needs the extra `asyncio`."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # not at the top: it needs greenlet
+
     _refuse(url, options)
     engine = create_async_engine(url, **options)
     guard_engine(engine.sync_engine)

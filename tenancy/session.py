@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from sqlalchemy import Engine, Uuid, bindparam, event, inspect
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, scoped_session, sessionmaker, with_loader_criteria
 
 from tenancy.binding import guard_engine
@@ -15,7 +14,8 @@ from tenancy.context import Scope, current_scope, require_tenant
 from tenancy.errors import ConfigurationError, NoTenantError, PlatformAccessError, WrongTenantError
 from tenancy.tables import TENANT_KEY, TenantTable
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 
 class _ScopedSession(Session):
@@ -181,6 +181,8 @@ def tenant_sessionmaker(engine: Engine, **options: Any) -> sessionmaker[TenantSe
 
 def async_tenant_sessionmaker(engine: AsyncEngine, **options: Any) -> async_sessionmaker[AsyncSession]:
     """Return the asynchronous form of `tenant_sessionmaker`; the rules live in the same TenantSession."""
+    from sqlalchemy.ext.asyncio import async_sessionmaker  # not at the top: it needs greenlet
+
     return async_sessionmaker(engine, sync_session_class=TenantSession, **_checked(options))
 
 
