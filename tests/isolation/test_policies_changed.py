@@ -140,3 +140,22 @@ def test_guarded_partition_shows_one_tenant_by_its_own_name(fresh_database: Data
     with fresh_database.connect(ROLES.app) as app:
         bind(app, ours)
         assert app.execute("SELECT count(*) FROM events_0").fetchone() == (1,)
+
+
+def test_cheap_function_of_the_attackers_own_is_shown_no_foreign_row(changed: tuple[Database, UUID]) -> None:
+    """T031: TEMP and plpgsql are granted here; a function that is not LEAKPROOF runs after the policies."""
+    database, ours = changed
+    with database.connect("postgres") as owner:
+        owner.execute(f"GRANT TEMP ON DATABASE {database.name} TO {ROLES.app}".encode())
+    shown: list[str | None] = []
+
+    with database.connect(ROLES.app) as app:
+        app.add_notice_handler(lambda notice: shown.append(notice.message_primary))
+        app.execute(
+            "CREATE FUNCTION pg_temp.f_leak(value text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS"
+            " $$ BEGIN RAISE NOTICE 'tenant %', value; RETURN true; END $$"
+        )
+        bind(app, ours)
+        app.execute("SELECT count(*) FROM people WHERE pg_temp.f_leak(tenant_id::text)")
+
+    assert shown == [f"tenant {ours}"]
