@@ -285,11 +285,15 @@ def test_server_is_bootstrapped_by_this_text() -> None:
 
     GRANT USAGE ON SCHEMA public TO shop_app, shop_platform, shop_lookup, shop_backup
 
+    ALTER ROLE shop_app SET search_path = "$user", public, pg_temp
+
     ALTER ROLE shop_app SET statement_timeout = '30s'
 
     ALTER ROLE shop_app SET lock_timeout = '5s'
 
     ALTER ROLE shop_app SET idle_in_transaction_session_timeout = '60s'
+
+    ALTER ROLE shop_platform SET search_path = "$user", public, pg_temp
 
     ALTER ROLE shop_platform SET statement_timeout = '30s'
 
