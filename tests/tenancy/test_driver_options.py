@@ -133,6 +133,43 @@ async def test_async_fetchmany_without_a_size_takes_the_cursors_own(async_driver
         assert await cursor.fetchmany(3) == [(3,), (4,), (5,)]
 
 
+ADD_COMPANY = "INSERT INTO companies (tenant_id, id, name) VALUES (%s, gen_random_uuid(), %s)"
+
+
+def test_transaction_block_is_kept_or_rolled_back_as_asked(driver: TenantConnection, acme: SomeTenant) -> None:
+    with driver.transaction():
+        driver.execute(ADD_COMPANY, (acme.id, "kept"))
+    with driver.transaction(force_rollback=True):
+        driver.execute(ADD_COMPANY, (acme.id, "dropped"))
+    with driver.transaction("mine", True) as block:
+        driver.execute(ADD_COMPANY, (acme.id, "dropped as well"))
+
+    assert block.savepoint_name == "mine"
+    assert driver.execute("SELECT name FROM companies ORDER BY name").fetchall() == [("kept",)]
+
+
+async def test_async_transaction_block_is_kept_or_rolled_back_as_asked(
+    async_driver: AsyncTenantConnection, acme: SomeTenant
+) -> None:
+    async with async_driver.transaction():
+        await async_driver.execute(ADD_COMPANY, (acme.id, "kept"))
+    async with async_driver.transaction(force_rollback=True):
+        await async_driver.execute(ADD_COMPANY, (acme.id, "dropped"))
+    async with async_driver.transaction("mine", True) as block:
+        await async_driver.execute(ADD_COMPANY, (acme.id, "dropped as well"))
+    found = await async_driver.execute("SELECT name FROM companies ORDER BY name")
+
+    assert block.savepoint_name == "mine"
+    assert await found.fetchall() == [("kept",)]
+
+
+async def test_semicolon_within_a_value_is_no_second_statement(
+    driver: TenantConnection, async_driver: AsyncTenantConnection
+) -> None:
+    assert list(driver.cursor().stream("SELECT 'a;b'")) == [("a;b",)]
+    assert [row async for row in async_driver.cursor().stream("SELECT 'a;b'")] == [("a;b",)]
+
+
 def test_query_in_another_encoding_is_left_to_the_server(driver: TenantConnection) -> None:
     with pytest.raises(psycopg.errors.CharacterNotInRepertoire):
         driver.execute(b"SELECT '\xff'")
