@@ -8,6 +8,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Uuid
 
 from tenancy.rls import (
     GuardedTable,
+    Policy,
     Roles,
     announce_sql,
     force_sql,
@@ -199,6 +200,19 @@ def test_changes_are_announced_from_a_table_in_another_schema() -> None:
     CREATE OR REPLACE TRIGGER tenancy_announce AFTER INSERT OR UPDATE OR DELETE ON "Sales"."order" FOR EACH ROW
         EXECUTE FUNCTION tenancy.announce_tenant()
     """)
+
+
+def test_registry_in_another_schema_announces_from_there() -> None:
+    registry = GuardedTable("tenants", "registry", (), schema="Sales")
+
+    assert guard_sql(registry, SHOP)[-1] == announce_sql("tenants", schema="Sales")[0]
+    assert 'ON "Sales".tenants FOR EACH ROW' in guard_sql(registry, SHOP)[-1]
+
+
+def test_policy_for_several_roles_may_be_a_check_alone() -> None:
+    policy = Policy("mine", False, "INSERT", ("a", "b"), None, "x > 0")
+
+    assert policy.create_sql("t") == "CREATE POLICY mine ON t AS RESTRICTIVE FOR INSERT TO a, b WITH CHECK (x > 0)"
 
 
 def test_added_column_is_granted_to_whoever_may_update_every_other() -> None:
