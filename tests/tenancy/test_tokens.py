@@ -33,6 +33,7 @@ RSA = rsa.generate_private_key(65537, 2048)
 SMALL_RSA = rsa.generate_private_key(65537, 1024)
 CURVE = ec.generate_private_key(ec.SECP256R1())
 OTHER_CURVE = ec.generate_private_key(ec.SECP384R1())
+LARGE_CURVE = ec.generate_private_key(ec.SECP521R1())
 EDWARDS = ed25519.Ed25519PrivateKey.generate()
 RSA_PEM = pem(RSA.public_key())
 
@@ -95,12 +96,24 @@ def test_verified_token_names_its_tenant_and_hands_on_its_claims(resolver: Token
         ("PS512", RSA, RSA.public_key()),
         ("ES256", CURVE, CURVE.public_key()),
         ("ES384", OTHER_CURVE, OTHER_CURVE.public_key()),
+        ("ES512", LARGE_CURVE, LARGE_CURVE.public_key()),
         ("EdDSA", EDWARDS, EDWARDS.public_key()),
     ],
 )
 def test_token_signed_by_a_key_pair_is_verified(algorithm: str, private: Any, public: Any) -> None:
     resolver = from_jwt({"k": (algorithm, pem(public))}, issuer=ISSUER, audience=AUDIENCE)
     token = jwt.encode(claims(), private, algorithm, headers={"kid": "k"})
+
+    assert len(resolver(bearing(token))) == 1
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+@pytest.mark.parametrize("is_text", [True, False])
+def test_token_signed_by_a_secret_of_full_length_is_verified(algorithm: str, size: int, is_text: bool) -> None:
+    secret = "s" * size
+    given = secret if is_text else secret.encode()
+    resolver = from_jwt({"k": (algorithm, given)}, issuer=ISSUER, audience=AUDIENCE)
+    token = jwt.encode(claims(), secret, algorithm, headers={"kid": "k"})
 
     assert len(resolver(bearing(token))) == 1
 
