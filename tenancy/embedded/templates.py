@@ -71,7 +71,8 @@ def make_template(server: Server, name: str, build: Callable[[str], None]) -> Te
     Many processes may call this at once: one builds, the others wait; a build that died is begun anew.
     """
     with server.connect() as connection:
-        connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"tenancy.template:{name}"])
+        # One build at a time, whatever its name: building may make roles, which the whole server shares.
+        connection.execute("SELECT pg_advisory_lock(hashtextextended('tenancy.template', 0))")
         state = connection.execute("SELECT datistemplate FROM pg_database WHERE datname = %s", [name]).fetchone()
         if state != (True,):
             database = sql.Identifier(name)

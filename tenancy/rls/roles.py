@@ -75,6 +75,9 @@ def bootstrap_sql(roles: Roles, database: str) -> list[str]:
         "REVOKE ALL ON SCHEMA public FROM PUBLIC",
         f"GRANT ALL ON SCHEMA public TO {roles.owner}",
         f"GRANT USAGE ON SCHEMA public TO {roles.app}, {roles.platform}, {roles.lookup}, {roles.backup}",
+        # Without these a dump stops at the first table nobody guards, such as alembic's own.
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {roles.owner} GRANT SELECT ON TABLES TO {roles.backup}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {roles.owner} GRANT SELECT ON SEQUENCES TO {roles.backup}",
     ]
     for role in (roles.app, roles.platform):
         statements += [

@@ -145,7 +145,7 @@ def test_state_is_read_by_the_name_it_was_asked_for(owner: Connection) -> None:
     assert set(state) == {(None, "people"), ("sales", "people")}
     assert state[None, "people"].is_forced
     assert not state["sales", "people"].is_enabled
-    assert state["sales", "people"].grants == frozenset()
+    assert state["sales", "people"].grants == {Grant(ROLES.backup, "SELECT")}  # the owner's default
     assert Grant(ROLES.app, "UPDATE", "name") in state[None, "people"].grants
 
 

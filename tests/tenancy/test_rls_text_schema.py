@@ -285,6 +285,10 @@ def test_server_is_bootstrapped_by_this_text() -> None:
 
     GRANT USAGE ON SCHEMA public TO shop_app, shop_platform, shop_lookup, shop_backup
 
+    ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner GRANT SELECT ON TABLES TO shop_backup
+
+    ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner GRANT SELECT ON SEQUENCES TO shop_backup
+
     ALTER ROLE shop_app SET search_path = "$user", public, pg_temp
 
     ALTER ROLE shop_app SET statement_timeout = '30s'
