@@ -45,6 +45,11 @@ MUTATIONS: dict[str, tuple[str, str]] = {
         "ALTER POLICY tenancy_guard ON people USING (tenant_id = tenancy.guarded_tenant() OR tenancy.platform_open())",
         "policy_changed",
     ),
+    "command narrowed": (
+        "DROP POLICY tenancy_isolation ON people; CREATE POLICY tenancy_isolation ON people FOR UPDATE"
+        " USING (tenant_id = tenancy.current_tenant()) WITH CHECK (tenant_id = tenancy.current_tenant())",
+        "policy_changed",
+    ),
     "renamed": ("ALTER POLICY tenancy_guard ON people RENAME TO mine", "policy_missing"),
     "permissive policy": ("CREATE POLICY mine ON people USING (true)", "policy_permissive"),
     "permissive policy for one role": (
