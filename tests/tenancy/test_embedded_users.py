@@ -16,9 +16,12 @@ from tenancy.embedded.folder import DataFolder
 
 FAST = {"fsync": "off"}
 USE = """
+import signal
 import sys
 from pathlib import Path
 from tenancy.embedded import start
+# A test run started in the background ignores SIGINT, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 server = start(Path(sys.argv[1]), settings={"fsync": "off"})
 with server.connect() as connection:
     started_at = connection.execute("SELECT pg_postmaster_start_time()").fetchone()[0]
