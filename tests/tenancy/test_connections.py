@@ -176,14 +176,24 @@ def test_sound_connection_passes_without_a_word(caplog: pytest.LogCaptureFixture
 
 def test_every_fault_is_named_at_once() -> None:
     """T001, T002"""
-    found = SOUND | {"rolsuper": True, "member_of": ["b", "a"], "version": 140009}
+    found = SOUND | {
+        "acting": "postgres",
+        "rolsuper": True,
+        "rolbypassrls": True,
+        "member_of": ["b", "a"],
+        "owns": ["tags", "people"],
+        "row_security": "off",
+        "preset": "x",
+        "version": 140009,
+    }
 
     with pytest.raises(UnsafeConnectionError) as caught:
         check_connection(found)
 
     assert caught.value.message == (
-        "role 'tenancy_app' cannot keep tenants apart: it has SUPERUSER; it is a member of a, b; "
-        "the server is PostgreSQL 14.9, older than 15"
+        "role 'tenancy_app' cannot keep tenants apart: it has SUPERUSER; it has BYPASSRLS; it acts as 'postgres'; "
+        "it is a member of a, b; it owns people, tags; row_security is off; app.tenant_id, app.account_id or "
+        "app.platform_session is set before any transaction; the server is PostgreSQL 14.9, older than 15"
     )
     assert "tenancy bootstrap" in caught.value.hint
 
@@ -198,6 +208,7 @@ def test_server_older_than_15_is_refused(version: int) -> None:
 @pytest.mark.parametrize(
     ("version", "warning"),
     [
+        (OLDEST_SERVER, ("15.0", "15.20")),
         (150019, ("15.19", "15.20")),
         (150020, None),
         (160015, ("16.15", "16.16")),
@@ -214,6 +225,7 @@ def test_server_behind_its_security_fixes_is_warned_of(
     with caplog.at_level(logging.WARNING, "tenancy.connections"):
         check_connection(SOUND | {"version": version})
 
+    assert {record.message for record in caplog.records} <= {"server.behind_security_fixes"}
     found = [(vars(r)["server_version"], vars(r)["needed"]) for r in caplog.records]
     assert found == ([warning] if warning else [])
 
