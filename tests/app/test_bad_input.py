@@ -42,6 +42,7 @@ def people_of(visitor: Visitor, truth: Truth) -> int:
 def test_unusable_field_is_named_and_nothing_is_written(
     acme: Visitor, truth: Truth, body: dict[str, Any], field: str
 ) -> None:
+    """T083, T119"""
     response = acme.post(PEOPLE, data=json.dumps(body), content_type="application/json")
 
     assert codes(response) == (400, "invalid_input")
@@ -52,6 +53,7 @@ def test_unusable_field_is_named_and_nothing_is_written(
 
 @pytest.mark.parametrize("field", ["tenant_id", "id", "surname", "created_at"])
 def test_change_of_a_field_that_is_not_offered_changes_nothing(acme: Visitor, field: str) -> None:
+    """T083, T119"""
     path = f"{PEOPLE}/{add_person(acme)}"
     before = acme.get(path).get_json()
 
@@ -70,6 +72,7 @@ def test_tenant_id_in_a_body_says_where_the_tenant_comes_from(acme: Visitor) -> 
 
 @pytest.mark.parametrize("path", [PEOPLE, "/api/v1/me", f"{PEOPLE}/7b44e290-1c14-4b7e-8480-bde5a89e31b4"])
 def test_tenant_id_in_the_query_is_refused(acme: Visitor, path: str) -> None:
+    """T119"""
     response = acme.get(f"{path}?tenant_id={acme.tenant_id}")
 
     assert codes(response) == (400, "invalid_input")
@@ -99,6 +102,7 @@ def test_tenant_id_in_the_query_is_refused(acme: Visitor, path: str) -> None:
     ],
 )
 def test_query_that_is_not_offered_is_refused_and_named(acme: Visitor, query: str, field: str) -> None:
+    """T119"""
     response = acme.get(f"{PEOPLE}?{query}")
 
     assert codes(response) == (400, "invalid_input")
@@ -196,6 +200,7 @@ def test_registration_names_each_unusable_field_and_writes_nothing(
 
 @pytest.mark.parametrize("host", ["", "a b.localhost", "ac_me.localhost", "a\u00e9.localhost", "-x.localhost"])
 def test_malformed_host_is_a_bad_request(client: FlaskClient, host: str) -> None:
+    """T094"""
     response = client.get("/api/v1/me", environ_overrides={"HTTP_HOST": host})
 
     assert response.status_code in (400, 404)
@@ -207,10 +212,12 @@ def test_malformed_host_is_a_bad_request(client: FlaskClient, host: str) -> None
     [{"X-Tenant-ID": "42"}, {"X-Tenant-Slug": "UPPER"}, {"X-Tenant-Slug": "a,b"}, {"X-Tenant-Slug": "a--b"}],
 )
 def test_malformed_tenant_header_is_a_bad_request(client: FlaskClient, headers: dict[str, str]) -> None:
+    """T097"""
     assert codes(client.get("/api/v1/me", headers=headers)) == (400, "malformed_reference")
 
 
 def test_query_cannot_choose_the_tenant_of_a_write(acme: Visitor, truth: Truth) -> None:
+    """T097"""
     response = acme.post(f"{PEOPLE}?tenant={acme.slug}", json={"name": "Ada"})
 
     assert codes(response) == (400, "malformed_reference")

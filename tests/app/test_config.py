@@ -68,6 +68,7 @@ def test_empty_environment_names_every_missing_variable(monkeypatch: pytest.Monk
     ],
 )
 def test_unusable_value_is_named_and_not_shown(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """T103"""
     environment.setenv(name, value)
 
     with pytest.raises(SettingsError) as refused:

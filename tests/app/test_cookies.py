@@ -63,6 +63,7 @@ def test_signed_in_browser_is_known_at_its_tenant(browser: Browser, acme: Visito
 def test_cookie_of_one_tenant_is_anonymous_at_another(
     browser: Browser, acme: Visitor, globex: Visitor, app: Flask
 ) -> None:
+    """T105"""
     browser.sign_in(acme)
     stolen = browser.cookie(acme.slug)
     thief = app.test_client(use_cookies=False)
@@ -77,6 +78,7 @@ def test_cookie_of_one_tenant_is_anonymous_at_another(
 def test_cookie_of_someone_in_both_tenants_counts_at_the_one_it_was_made_for(
     browser: Browser, register: Callable[..., Visitor], app: Flask
 ) -> None:
+    """T105"""
     first = register("First")
     second = register("Second", first.email)
     browser.sign_in(first)
@@ -88,6 +90,7 @@ def test_cookie_of_someone_in_both_tenants_counts_at_the_one_it_was_made_for(
 
 
 def test_session_fixed_before_sign_in_is_not_the_one_after(browser: Browser, acme: Visitor, app: Flask) -> None:
+    """T105"""
     browser.csrf_token(acme.slug)
     planted = browser.cookie(acme.slug)
     assert planted is not None
@@ -115,6 +118,7 @@ def test_cookie_copied_before_sign_out_is_worth_nothing_after(browser: Browser, 
 
 
 def test_two_cookies_of_the_same_name_are_anonymous(browser: Browser, acme: Visitor, app: Flask) -> None:
+    """T106"""
     browser.sign_in(acme)
     value = browser.cookie(acme.slug)
 
@@ -137,6 +141,7 @@ def test_tampered_cookie_is_anonymous(browser: Browser, acme: Visitor, app: Flas
 
 
 def test_live_cookie_is_host_only_secure_and_hidden_from_scripts(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    """T106"""
     live = make_app(environment="production")
     browser = Browser(live, scheme="https")
     form = {"email": acme.email, "password": PASSWORD, "csrf_token": browser.csrf_token(acme.slug)}
@@ -181,6 +186,7 @@ def test_post_by_cookie_without_a_token_is_refused(signed_in: Browser, acme: Vis
 def test_post_by_cookie_with_the_token_of_another_tenant_is_refused(
     signed_in: Browser, acme: Visitor, globex: Visitor, truth: Truth, app: Flask
 ) -> None:
+    """T107"""
     theirs = Browser(app)
     theirs.sign_in(globex)
     headers = {"X-CSRFToken": theirs.csrf_token(globex.slug, "/people/new")}
@@ -195,6 +201,7 @@ def test_post_by_cookie_with_the_token_of_another_tenant_is_refused(
 def test_post_by_cookie_from_another_origin_is_refused(
     signed_in: Browser, acme: Visitor, truth: Truth, origin: str
 ) -> None:
+    """T107"""
     headers = {"X-CSRFToken": signed_in.csrf_token(acme.slug, "/people/new"), "Origin": origin}
 
     response = signed_in.post(acme.slug, PEOPLE, json={"name": "Ada"}, headers=headers)

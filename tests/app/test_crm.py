@@ -91,6 +91,7 @@ def test_people_are_filtered_by_part_of_the_name_literally(acme: Visitor) -> Non
 
 
 def test_two_people_of_a_tenant_share_no_address_and_tenants_do_not_meet(acme: Visitor, globex: Visitor) -> None:
+    """T037"""
     add_person(acme, email="ada@example.com")
 
     again = acme.post(PEOPLE, json={"name": "Other", "email": "ada@example.com"})
@@ -102,6 +103,7 @@ def test_two_people_of_a_tenant_share_no_address_and_tenants_do_not_meet(acme: V
 
 
 def test_reference_to_a_foreign_row_answers_like_one_to_a_random_id(acme: Visitor, globex: Visitor) -> None:
+    """T041"""
     theirs = globex.post("/api/v1/companies", json={"name": "Theirs"}).get_json()["id"]
 
     foreign = acme.post(PEOPLE, json={"name": "Ada", "company_id": theirs})

@@ -40,6 +40,7 @@ TELLTALE = (
 
 @pytest.mark.parametrize("name", PROVOCATIONS)
 def test_refusal_of_the_database_shows_nothing_of_it(make_app: Callable[..., Flask], acme: Visitor, name: str) -> None:
+    """T047"""
     sql, status, named = PROVOCATIONS[name]
     add_person(acme, email=SECRET)
     provoked = make_app()

@@ -56,6 +56,7 @@ def noun_of(rule: Rule) -> str:
 def test_every_route_with_an_id_answers_foreign_and_random_ids_alike(
     app: Flask, acme: Visitor, globex: Visitor, theirs: dict[str, str], truth: Truth
 ) -> None:
+    """T118"""
     before = rows_of(truth, globex)
     rules = rules_with_an_id(app)
 
@@ -78,6 +79,7 @@ def headers_of(response: Any) -> dict[str, str]:
 
 
 def test_the_same_ids_open_every_route_to_their_owner(app: Flask, globex: Visitor, theirs: dict[str, str]) -> None:
+    """T118: the rows are there."""
     order = ["GET", "PATCH", "DELETE"]
 
     routes = [(rule, method) for rule, method in rules_with_an_id(app) if rule.rule.startswith("/api/")]
@@ -105,6 +107,7 @@ def test_filter_by_a_foreign_id_finds_nothing(acme: Visitor, theirs: dict[str, s
 
 
 def test_answers_for_a_tenant_are_kept_by_no_shared_cache(acme: Visitor) -> None:
+    """T108"""
     headers = acme.get("/api/v1/people").headers
 
     assert {"Host", "Authorization", "X-Tenant-ID", "X-Tenant-Slug"} <= set(headers["Vary"].split(", "))

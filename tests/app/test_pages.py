@@ -72,6 +72,7 @@ def window(open_window: Callable[[str], Window], acme: Visitor) -> Window:
 def test_sign_in_leads_nowhere_but_to_a_path_of_this_host(
     wanted: str, open_window: Callable[[str], Window], acme: Visitor
 ) -> None:
+    """T116"""
     window = open_window(f"{acme.slug}.localhost")
     window.get("/sign-in")
     token = re.search(r'value="([^"]+)"', window.get("/sign-in").get_data(as_text=True).partition("csrf_token")[2])
@@ -211,6 +212,7 @@ def test_a_handover_comes_from_a_tenant_that_exists(via: str, window: Window) ->
 
 
 def test_a_form_that_names_a_tenant_is_refused_and_writes_nothing(window: Window, globex: Visitor) -> None:
+    """T083, T119"""
     answer = window.send("/people/new", name="Mallory", tenant_id=str(globex.tenant_id))
 
     assert answer.status_code == 400
@@ -226,6 +228,7 @@ def test_an_address_that_no_list_has_answers_400(path: str, window: Window) -> N
 
 
 def test_a_company_of_another_tenant_cannot_be_chosen(window: Window, globex: Visitor) -> None:
+    """T041"""
     theirs = globex.post("/api/v1/companies", json={"name": "Theirs"}).get_json()["id"]
 
     foreign = window.send("/people/new", name="Ada Lovelace", company_id=theirs)
@@ -268,6 +271,7 @@ def test_an_amount_that_is_none_is_said_beside_the_field(amount: str, window: Wi
 
 
 def test_pages_let_nothing_in_and_are_kept_by_nobody(window: Window) -> None:
+    """T108"""
     headers = window.get("/people").headers
 
     assert headers["Content-Security-Policy"] == (

@@ -24,6 +24,7 @@ def at_once(app: Flask, requests: Sequence[tuple[str, dict[str, str]]]) -> list[
 
 
 def test_refresh_token_used_at_once_by_many_renews_for_one_and_ends_the_sign_in(app: Flask, acme: Visitor) -> None:
+    """T104"""
     body = {"refresh_token": acme.refresh_token}
 
     answers = at_once(app, [("/api/v1/auth/refresh", body)] * 4)

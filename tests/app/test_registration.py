@@ -50,6 +50,7 @@ def test_registered_tenant_is_served_at_once(register: Callable[..., Visitor]) -
 
 
 def test_second_organization_of_one_name_gets_another_slug(register: Callable[..., Visitor]) -> None:
+    """T109"""
     first, second = register("Umbrella"), register("Umbrella")
 
     assert first.slug != second.slug
@@ -57,6 +58,7 @@ def test_second_organization_of_one_name_gets_another_slug(register: Callable[..
 
 
 def test_reserved_name_gets_a_suffix(register: Callable[..., Visitor]) -> None:
+    """T109"""
     assert register("Admin").slug.startswith("admin-")
 
 

@@ -58,6 +58,7 @@ def test_resolver_that_is_not_named_is_off(make_app: Callable[..., Flask], acme:
 def test_custom_domain_resolver_serves_verified_domains_only(
     make_app: Callable[..., Flask], acme: Visitor, truth: Truth
 ) -> None:
+    """T110"""
     insert = "INSERT INTO domains (tenant_id, id, domain, verified_at) VALUES (%s, gen_random_uuid(), %s, %s)"
     truth.execute(insert, [acme.tenant_id, f"{acme.slug}.example.net", datetime.now(UTC)])
     truth.execute(insert, [acme.tenant_id, f"{acme.slug}.example.org", None])
@@ -68,6 +69,7 @@ def test_custom_domain_resolver_serves_verified_domains_only(
 
 
 def test_forwarded_host_counts_behind_trusted_proxies_only(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    """T095"""
     headers = {"X-Forwarded-Host": f"{acme.slug}.localhost"}
 
     direct = make_app().test_client().get(ME, headers=headers)
@@ -85,6 +87,7 @@ def test_single_tenant_is_served_without_being_named(make_app: Callable[..., Fla
 
 
 def test_issuer_and_audience_are_signed_and_checked(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    """T101"""
     other = make_app(jwt_issuer="other-issuer", jwt_audience="other-audience")
 
     claims = claims_of(other, acme)

@@ -144,6 +144,7 @@ def test_access_token_carries_the_agreed_claims_and_key_id(acme: Visitor) -> Non
 
 
 def test_token_of_one_tenant_at_anothers_address_is_a_conflict(acme: Visitor, globex: Visitor) -> None:
+    """T096"""
     assert acme.get(ME, base_url=f"http://{acme.slug}.localhost").status_code == 200
 
     response = acme.get(ME, base_url=f"http://{globex.slug}.localhost")
@@ -160,6 +161,7 @@ def test_malformed_token_is_unauthorized(client: FlaskClient, token: str) -> Non
 
 
 def test_expired_token_is_unauthorized(app: Flask, client: FlaskClient, acme: Visitor) -> None:
+    """T101"""
     tokens: AccessTokens = app.extensions["auth"].access_tokens
     subject = tokens.read(acme.access_token)
     tenant = TenantRecord(acme.tenant_id, acme.slug, "Acme", "active")
@@ -216,6 +218,7 @@ def test_refresh_gives_a_new_pair_that_works(client: FlaskClient, acme: Visitor)
 
 
 def test_refresh_token_used_twice_ends_the_whole_sign_in(client: FlaskClient, acme: Visitor) -> None:
+    """T104"""
     renewed = visitor_of(client, refreshed(client, acme.refresh_token))
 
     again = refreshed(client, acme.refresh_token)
@@ -228,6 +231,7 @@ def test_refresh_token_used_twice_ends_the_whole_sign_in(client: FlaskClient, ac
 def test_refresh_token_brought_to_another_tenant_ends_the_sign_in(
     client: FlaskClient, acme: Visitor, globex: Visitor
 ) -> None:
+    """T104"""
     elsewhere = refreshed(client, acme.refresh_token, base_url=f"http://{globex.slug}.localhost")
 
     assert codes(elsewhere) == (401, "not_signed_in")
@@ -310,6 +314,7 @@ def test_switch_to_a_foreign_tenant_answers_like_one_to_none(acme: Visitor, glob
 def test_suspended_tenant_is_told_to_its_own_members_only(
     client: FlaskClient, acme: Visitor, globex: Visitor, truth: Truth
 ) -> None:
+    """T111, T112"""
     assert acme.get(ME).status_code == 200
     truth.execute("UPDATE tenants SET status = 'suspended' WHERE tenant_id = %s", [acme.tenant_id])
     wait_until(lambda: acme.get(ME).status_code == 403)

@@ -25,11 +25,13 @@ from tenancy.resolvers import RESERVED_SLUGS, valid_slug
     ],
 )
 def test_name_leads_to_this_slug_first(name: str, slug: str) -> None:
+    """T109"""
     assert next(slug_candidates(name)) == slug
 
 
 @pytest.mark.parametrize("name", ["аcme", "12345", "東京", "---", "", "www", "Admin", "\u202eemca"])
 def test_name_that_could_mislead_gets_a_random_suffix_or_loses_its_letters(name: str) -> None:
+    """T109"""
     for slug in islice(slug_candidates(name), 5):
         assert valid_slug(slug)
         assert slug not in RESERVED_SLUGS

@@ -33,6 +33,7 @@ def test_two_browsers_each_see_only_their_own_people(
 def test_a_foreign_id_answers_the_same_page_as_a_random_one(
     path: str, site: Site, acme: Organisation, globex: Organisation, page: Page, sign_in: SignIn
 ) -> None:
+    """T118"""
     (theirs,) = site.add_people(globex, "Grace Hopper")
     (ours,) = site.add_people(acme, "Ada Lovelace")
     sign_in(page, acme)
@@ -65,6 +66,7 @@ def test_a_page_of_another_tenant_asks_for_a_sign_in_there(
 def test_a_cookie_of_one_tenant_is_worth_nothing_at_another(
     site: Site, acme: Organisation, globex: Organisation, page: Page, sign_in: SignIn
 ) -> None:
+    """T105"""
     sign_in(page, acme)
     (stolen,) = page.context.cookies(site.at(acme, "/"))
     page.context.add_cookies([{"name": stolen["name"], "value": stolen["value"], "url": site.at(globex, "/")}])
@@ -77,6 +79,7 @@ def test_a_cookie_of_one_tenant_is_worth_nothing_at_another(
 def test_a_suspended_tenant_tells_its_members_and_nobody_else(
     site: Site, acme: Organisation, open_window: Callable[..., Page], sign_in: SignIn
 ) -> None:
+    """T111"""
     member, stranger = open_window(), open_window()
     sign_in(member, acme)
     site.set_status(acme, "suspended")

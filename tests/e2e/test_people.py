@@ -83,6 +83,7 @@ def test_a_form_without_its_token_changes_nothing(site: Site, acme: Organisation
 def test_another_tenants_page_cannot_send_a_form_here(
     site: Site, acme: Organisation, globex: Organisation, open_window: Callable[..., Page], sign_in: SignIn
 ) -> None:
+    """T107"""
     page = open_window(bypass_csp=True)  # or the browser would not even let the form go
     sign_in(page, acme)
     sign_in(page, globex)

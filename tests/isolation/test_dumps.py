@@ -44,6 +44,7 @@ def dumper(database: Database, truth: Truth, worker: str) -> Iterator[str]:
 def test_dump_by_the_backup_role_holds_every_tenants_rows(
     database: Database, dumper: str, acme: SomeTenant, globex: SomeTenant, person_of: Callable[..., UUID]
 ) -> None:
+    """T061"""
     people = [person_of(acme), person_of(globex)]
 
     made = dump(database, login=dumper, role=ROLES.backup)
@@ -56,6 +57,7 @@ def test_dump_by_the_backup_role_holds_every_tenants_rows(
 def test_dump_by_any_other_role_fails_rather_than_being_empty(
     database: Database, login: str, acme: SomeTenant, person_of: Callable[..., UUID]
 ) -> None:
+    """T061"""
     person_of(acme)
 
     made = dump(database, login=login)

@@ -103,6 +103,7 @@ def test_untouched_database_needs_nothing(fresh_database: Database, options: dic
 def test_change_by_hand_is_found_and_repaired(
     fresh_database: Database, statement: str, expected: list[tuple[str, ...]]
 ) -> None:
+    """T003, T005, T010, T011"""
     change_by_hand(fresh_database, statement)
 
     found = compared(fresh_database, Base.metadata)

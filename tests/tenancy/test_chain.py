@@ -70,6 +70,7 @@ def test_evidence_that_agrees_names_one_tenant(sent: Request, directory: ListedD
 def test_evidence_for_another_name_is_a_conflict_whether_or_not_the_name_exists(
     sent: dict[str, Any], other: str, directory: ListedDirectory
 ) -> None:
+    """T096"""
     filled = {
         key: value.format(other) if isinstance(value, str) else [(name, text.format(other)) for name, text in value]
         for key, value in sent.items()
@@ -191,6 +192,8 @@ def test_chain_with_a_warm_directory_looks_nothing_up(directory: ListedDirectory
 
 
 def test_function_of_the_application_is_a_resolver(directory: ListedDirectory) -> None:
+    """T096"""
+
     def from_signed_in_session(_request: Any) -> Evidence:
         return Evidence("session", Reference("id", str(GLOBEX.id)))
 

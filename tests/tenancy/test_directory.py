@@ -132,6 +132,7 @@ def test_tenant_is_found_by_slug_id_and_verified_domain(deaf: SQLDirectory, acme
 
 
 def test_domain_that_is_not_verified_finds_nobody(deaf: SQLDirectory, acme: SomeTenant, truth: Truth) -> None:
+    """T110"""
     name = f"{acme.slug}.waiting.test"
     truth.execute("INSERT INTO domains (tenant_id, id, domain) VALUES (%s, %s, %s)", [acme.id, uuid4(), name])
 
@@ -191,11 +192,13 @@ def test_callers_scope_has_no_part_in_who_is_found(deaf: SQLDirectory, acme: Som
 
 @pytest.mark.parametrize("slug", ["", "-a", "a--b", "A", "42", "acme\n", "é", "a" * 64])
 def test_database_refuses_what_is_no_slug(truth: Truth, slug: str) -> None:
+    """T109"""
     with pytest.raises(psycopg.errors.CheckViolation):
         truth.execute("INSERT INTO tenants (tenant_id, slug, name) VALUES (%s, %s, 'x')", [uuid4(), slug])
 
 
 def test_slug_is_unique(truth: Truth, acme: SomeTenant) -> None:
+    """T109"""
     with pytest.raises(psycopg.errors.UniqueViolation):
         truth.execute("INSERT INTO tenants (tenant_id, slug, name) VALUES (%s, %s, 'x')", [uuid4(), acme.slug])
 
@@ -341,6 +344,7 @@ def test_domain_asked_of_a_directory_without_domains_says_so(engine: Engine) -> 
 def test_suspension_is_known_within_a_second(
     make_directory: Callable[..., SQLDirectory], acme: SomeTenant, truth: Truth
 ) -> None:
+    """T112"""
     directory = listening(make_directory(floor_ttl_s=1.0), acme)
 
     truth.execute("UPDATE tenants SET status = 'suspended' WHERE tenant_id = %s", [acme.id])
@@ -352,6 +356,7 @@ def test_suspension_is_known_within_a_second(
 def test_change_is_heard_long_before_the_floor(
     make_directory: Callable[..., SQLDirectory], acme: SomeTenant, truth: Truth
 ) -> None:
+    """T112"""
     directory = listening(make_directory(floor_ttl_s=30.0), acme)
 
     truth.execute("UPDATE tenants SET status = 'suspended' WHERE tenant_id = %s", [acme.id])

@@ -38,6 +38,7 @@ def heard(process: subprocess.Popen[str]) -> dict[str, Any]:
 def test_suspension_is_effective_in_every_process_within_a_second(
     start: Callable[[str], subprocess.Popen[str]], acme: SomeTenant, truth: psycopg.Connection[Any]
 ) -> None:
+    """T112"""
     processes = [start("watch"), start("watch")]
     before = [heard(process) for process in processes]
 

@@ -95,6 +95,7 @@ def test_redirects_keep_the_path_prefix(client: FlaskClient, path: str) -> None:
 
 
 def test_forwarded_host_counts_behind_a_trusted_proxy_only(unused: Any, directory: ListedDirectory) -> None:
+    """T095"""
     sent = at("proxy.example.com") | {"headers": {"X-Forwarded-Host": "acme.example.com"}}
     exposed, _ = make_app(unused, directory)
     behind, _ = make_app(unused, directory, trusted_proxies=1)
@@ -167,6 +168,7 @@ def test_claims_of_a_verified_token_reach_the_route_and_name_the_account(unused:
 def test_request_without_one_open_tenant_is_refused(
     client: FlaskClient, path: str, options: dict[str, Any], status: int, code: str
 ) -> None:
+    """T093, T096, T097"""
     answer = client.get(path, **options)
 
     assert answer.status_code == status
@@ -176,6 +178,7 @@ def test_request_without_one_open_tenant_is_refused(
 
 
 def test_query_never_names_the_tenant_of_a_write(client: FlaskClient) -> None:
+    """T097"""
     answer = client.post("/?tenant=acme", **at("example.com"))
 
     assert answer.status_code == 400
@@ -189,6 +192,7 @@ def seen(answer: TestResponse) -> tuple[int, bytes, list[tuple[str, str]]]:
 @pytest.mark.parametrize("path", ["/", "/people", "/no-such-page", "/folder"])
 @pytest.mark.parametrize("accept", ["application/json", "text/html", "*/*", ""])
 def test_unknown_closed_and_suspended_tenants_look_the_same(client: FlaskClient, path: str, accept: str) -> None:
+    """T111"""
     answers = [
         seen(client.get(path, headers={"Accept": accept}, **at(f"{name}.example.com")))
         for name in ("nobody", "gone", "dormant")
@@ -199,6 +203,8 @@ def test_unknown_closed_and_suspended_tenants_look_the_same(client: FlaskClient,
 
 
 def test_suspension_is_told_to_members_only(unused: Any, directory: ListedDirectory) -> None:
+    """T111"""
+
     def is_member(tenant: TenantRecord, _trace: Trace) -> bool:
         return tenant == DORMANT and request.headers.get("X-Member") == "yes"
 
@@ -214,6 +220,7 @@ def test_suspension_is_told_to_members_only(unused: Any, directory: ListedDirect
 
 
 def test_bad_token_is_refused_with_a_challenge(unused: Any, directory: ListedDirectory) -> None:
+    """T098-T102: whatever `from_jwt` refuses is answered like this."""
     token_resolver = from_jwt({"k": ("HS256", SECRET)}, issuer="i", audience="a")
     app, _ = make_app(unused, directory, resolvers=[token_resolver, from_subdomain("example.com")])
 
@@ -236,6 +243,7 @@ def test_directory_that_cannot_answer_is_unavailable_and_not_unknown(
 
 
 def test_conflict_is_a_security_event(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    """T096"""
     heard: list[Trace] = []
 
     def hear(_sender: Flask, trace: Trace) -> None:
@@ -251,6 +259,8 @@ def test_conflict_is_a_security_event(app: Flask, caplog: pytest.LogCaptureFixtu
 
 
 def test_signed_in_session_of_another_tenant_is_a_conflict(unused: Any, directory: ListedDirectory) -> None:
+    """T096"""
+
     def from_signed_in_session(_request: Any) -> Evidence:
         return Evidence("session", Reference("id", str(GLOBEX.id)))
 
@@ -330,6 +340,7 @@ def test_page_that_does_not_exist_is_flasks_own_error_where_no_tenant_is_named(
 
 
 def test_tenant_pages_are_private_and_vary_by_what_names_the_tenant(client: FlaskClient) -> None:
+    """T108"""
     answer = client.get("/", **ACME_HOST)
 
     assert answer.headers["Cache-Control"] == "private"

@@ -139,6 +139,7 @@ def test_unsaved_work_is_rolled_back(
 def test_suspended_tenant_is_refused_while_its_name_is_remembered(
     client: FlaskClient, acme: SomeTenant, truth: psycopg.Connection[Any], directory: SQLDirectory
 ) -> None:
+    """T112"""
     assert client.get("/", **at(acme)).status_code == 200
 
     truth.execute("UPDATE tenants SET status = 'suspended' WHERE tenant_id = %s", [acme.id])
@@ -155,6 +156,7 @@ def test_suspended_tenant_is_refused_while_its_name_is_remembered(
 def test_failed_request_leaves_nothing_for_the_next(
     app: Flask, acme: SomeTenant, globex: SomeTenant, person_of: Callable[..., UUID], app_engine: Engine
 ) -> None:
+    """T089"""
     person_of(globex, "Grace")
     before = checked_out(app_engine)
 
@@ -171,6 +173,7 @@ def test_failed_request_leaves_nothing_for_the_next(
 def test_failure_at_any_stage_leaves_no_scope_and_no_session(
     app: Flask, acme: SomeTenant, globex: SomeTenant, person_of: Callable[..., UUID], app_engine: Engine, stage: str
 ) -> None:
+    """T089"""
     tenancy = app.extensions["tenancy"]
     person_of(globex, "Grace")
     is_failing = [True]
@@ -239,6 +242,7 @@ def test_scope_left_open_by_a_route_is_reported_and_does_not_reach_the_next_requ
 def test_database_error_tells_the_client_nothing(
     app: Flask, client: FlaskClient, acme: SomeTenant, person_of: Callable[..., UUID], statement: str, status: int
 ) -> None:
+    """T047"""
     tenancy = app.extensions["tenancy"]
     person_of(acme, "Ada")
     app.get("/run")(lambda: str(tenancy.session.execute(text(statement))))
@@ -358,6 +362,7 @@ def test_kept_request_context_still_names_its_tenant(app: Flask, acme: SomeTenan
 def test_header_written_with_underscores_does_not_reach_the_application(
     app: Flask, acme: SomeTenant, globex: SomeTenant
 ) -> None:
+    """T097"""
     server = make_server("127.0.0.1", 0, app)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

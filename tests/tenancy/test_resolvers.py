@@ -38,6 +38,7 @@ def directory() -> ListedDirectory:
     ["acme.example.com", "ACME.Example.COM:443", "acme.example.com.", "acme.example.com.:8000", "Acme.example.com"],
 )
 def test_subdomain_is_found_in_every_spelling_of_the_host(host: str) -> None:
+    """T093"""
     found = from_subdomain("Example.com.")(request(host=host))
 
     assert found == Evidence("subdomain", Reference("slug", "acme"))
@@ -59,6 +60,7 @@ def test_subdomain_is_found_in_every_spelling_of_the_host(host: str) -> None:
     ],
 )
 def test_host_outside_the_base_domain_or_reserved_names_no_subdomain(host: str) -> None:
+    """T093"""
     assert from_subdomain("example.com")(request(host=host)) is None
 
 
@@ -90,6 +92,7 @@ def test_host_outside_the_base_domain_or_reserved_names_no_subdomain(host: str) 
     ],
 )
 def test_malformed_host_is_refused(host: str) -> None:
+    """T093, T094"""
     with pytest.raises(MalformedReferenceError):
         from_subdomain("example.com")(request(host=host))
 
@@ -150,6 +153,7 @@ def test_custom_domain_leaves_the_base_domain_alone(host: str, directory: Listed
 
 @pytest.mark.parametrize("name", ["HTTP_X_FORWARDED_HOST", "HTTP_FORWARDED", "HTTP_X_HOST", "HTTP_X_ORIGINAL_HOST"])
 def test_forwarded_host_is_ignored_without_a_trusted_proxy(name: str, directory: ListedDirectory) -> None:
+    """T095"""
     chain = Chain([from_subdomain("example.com")], directory)
 
     found = chain.resolve(request(host="acme.example.com", **{name: "globex.example.com"}))
@@ -169,6 +173,7 @@ def test_forwarded_host_is_ignored_without_a_trusted_proxy(name: str, directory:
     ],
 )
 def test_forwarded_host_of_the_outermost_trusted_proxy_counts(proxies: int, forwarded: str, expected: str) -> None:
+    """T095"""
     behind = request(host="proxy.internal", HTTP_X_FORWARDED_HOST=forwarded)
 
     assert host_of(behind, proxies) == expected
@@ -273,6 +278,7 @@ def test_both_headers_are_evidence() -> None:
     ],
 )
 def test_malformed_or_repeated_header_is_refused(headers: list[tuple[str, str]]) -> None:
+    """T097"""
     with pytest.raises(MalformedReferenceError):
         from_header()(request(headers=headers))
 
@@ -295,6 +301,7 @@ def test_query_names_the_tenant_of_a_read(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY"])
 def test_query_never_names_the_tenant_of_a_write(method: str) -> None:
+    """T097"""
     with pytest.raises(MalformedReferenceError, match="cannot choose the tenant"):
         from_query()(request("/?tenant=acme", method=method))
 
@@ -303,6 +310,7 @@ def test_query_never_names_the_tenant_of_a_write(method: str) -> None:
 
 @pytest.mark.parametrize("query", ["tenant=", "tenant=acme&tenant=acme", "tenant=acme,globex", "tenant=ACME"])
 def test_malformed_or_repeated_query_is_refused(query: str) -> None:
+    """T097"""
     with pytest.raises(MalformedReferenceError):
         from_query()(request(f"/?{query}"))
 

@@ -30,6 +30,7 @@ def test_slug_of_letters_digits_and_inner_hyphens_is_valid(text: str) -> None:
     ],
 )  # fmt: skip
 def test_anything_else_is_no_slug(text: str) -> None:
+    """T109"""
     assert not valid_slug(text)
 
 
@@ -42,6 +43,7 @@ def test_new_slug_is_trimmed_and_lowered() -> None:
     "text", ["www", "Admin", "api", "acme\n", "\u212aelvin", "xn--acme", "a--b", "42", "a" * 64, "", "acme corp"]
 )
 def test_new_slug_that_is_reserved_or_no_slug_is_refused(text: str) -> None:
+    """T109"""
     with pytest.raises(MalformedReferenceError):
         normalize_slug(text)
 
@@ -59,6 +61,7 @@ def test_normalized_slug_is_valid_and_stays_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0197C1A2-0000-7000-8000-00000000000A", "0197c1a2-0000-7000-8000-00000000000a"])
 def test_tenant_id_is_read_in_either_case(text: str) -> None:
+    """T064"""
     assert parse_tenant_id(text) == UUID("0197c1a2-0000-7000-8000-00000000000a")
 
 
@@ -82,6 +85,7 @@ def test_tenant_id_is_read_in_either_case(text: str) -> None:
     ],
 )
 def test_any_other_spelling_of_a_tenant_id_is_refused(text: str) -> None:
+    """T064"""
     with pytest.raises(MalformedReferenceError):
         parse_tenant_id(text)
 

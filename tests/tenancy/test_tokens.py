@@ -119,6 +119,7 @@ def test_token_signed_by_a_secret_of_full_length_is_verified(algorithm: str, siz
 
 
 def test_tenant_id_in_upper_case_is_read_canonically(resolver: TokenResolver) -> None:
+    """T102"""
     (found,) = resolver(bearing(signed(claims(tenant_id=str(ACME.id).upper()))))
 
     assert found.reference.value == "0197c1a2-0000-7000-8000-00000000000a"
@@ -156,6 +157,7 @@ def test_token_outside_the_authorization_header_is_not_read(resolver: TokenResol
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "nOnE", "NONE", "", None, ["HS256"], "HS512", "RS256"])
 def test_token_that_names_another_algorithm_is_refused(resolver: TokenResolver, algorithm: object) -> None:
+    """T098"""
     header = {"alg": algorithm, "kid": "2026-11"}
 
     with pytest.raises(InvalidTokenError):
@@ -165,6 +167,7 @@ def test_token_that_names_another_algorithm_is_refused(resolver: TokenResolver, 
 
 
 def test_token_with_an_empty_signature_is_refused(resolver: TokenResolver) -> None:
+    """T098"""
     head, body, _signature = signed(claims()).split(".")
 
     with pytest.raises(InvalidTokenError):
@@ -174,6 +177,7 @@ def test_token_with_an_empty_signature_is_refused(resolver: TokenResolver) -> No
 @pytest.mark.parametrize("secret", [RSA_PEM, RSA_PEM.strip(), b"", b"2026-11"])
 @pytest.mark.parametrize("kid", ["rsa", "2026-11"])
 def test_token_signed_with_what_is_public_is_refused(resolver: TokenResolver, kid: str, secret: bytes) -> None:
+    """T099"""
     token = signed(claims(), header={"alg": "HS256", "kid": kid}, secret=secret)
 
     with pytest.raises(InvalidTokenError):
@@ -200,6 +204,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     ["../../../dev/null", "/etc/passwd", "' OR 1=1 --", "http://evil.test/k", "", "2026-12", None, 7, ["rsa"], {}],
 )
 def test_unknown_kid_is_refused_without_any_io(resolver: TokenResolver, kid: object, opened: list[str]) -> None:
+    """T100"""
     token = signed(claims(), header={"alg": "HS256", "kid": kid})
     sent = bearing(token)
     opened.clear()
@@ -214,6 +219,7 @@ def test_unknown_kid_is_refused_without_any_io(resolver: TokenResolver, kid: obj
 def test_token_that_brings_its_own_key_is_refused_without_any_io(
     resolver: TokenResolver, name: str, opened: list[str], tmp_path: Path
 ) -> None:
+    """T100"""
     header = {"alg": "HS256", "kid": "2026-11", name: f"file://{tmp_path}"}
     sent = bearing(signed(claims(), header=header))
     opened.clear()
@@ -238,6 +244,7 @@ def test_token_that_brings_its_own_key_is_refused_without_any_io(
     ],
 )  # fmt: skip
 def test_missing_or_wrong_claim_is_refused(resolver: TokenResolver, changes: dict[str, Any]) -> None:
+    """T101, T102"""
     with pytest.raises(InvalidTokenError):
         resolver(bearing(signed(claims(**changes))))
 
@@ -248,6 +255,7 @@ def test_token_that_expired_within_the_leeway_is_accepted(resolver: TokenResolve
 
 @pytest.mark.parametrize("where", ["header", "claims"])
 def test_key_given_twice_is_refused(resolver: TokenResolver, where: str) -> None:
+    """T102"""
     body = json.dumps(claims())[:-1] + f', "tenant_id": "{GLOBEX.id}"}}'
     head = '{"alg": "HS256", "kid": "rsa", "kid": "2026-11"}'
 
@@ -319,6 +327,7 @@ def test_error_names_neither_token_nor_key(resolver: TokenResolver) -> None:
     ],
 )  # fmt: skip
 def test_weak_or_mismatched_key_is_a_configuration_error(algorithm: Any, key: Any) -> None:
+    """T099, T103"""
     with pytest.raises(ConfigurationError):
         from_jwt({"k": (algorithm, key)}, issuer=ISSUER, audience=AUDIENCE)
 
@@ -337,6 +346,7 @@ def test_missing_keys_issuer_or_audience_is_a_configuration_error(build: Callabl
 
 
 def test_token_of_one_tenant_at_the_host_of_another_is_a_conflict(resolver: TokenResolver) -> None:
+    """T096"""
     chain = Chain([resolver, from_subdomain("example.com")], ListedDirectory(ACME, GLOBEX))
 
     with pytest.raises(ConflictingReferencesError):
