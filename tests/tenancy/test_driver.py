@@ -149,6 +149,28 @@ def test_held_connection_is_refused_after_a_switch(
 
 
 @on_both_drivers
+def test_transaction_serves_another_scope_of_the_same_tenant(play: Play, people_url: str, acme: SomeTenant) -> None:
+    def story(engine: Engine) -> list[str]:
+        with tenant_scope(acme.id), engine.connect() as connection:
+            column(connection, "SELECT 1")
+            with tenant_scope(acme.id):
+                return column(connection, NAMES)
+
+    assert play(people_url, story) == ["Ada"]
+
+
+@on_both_drivers
+def test_transaction_begun_without_a_scope_is_refused_inside_one(play: Play, people_url: str, acme: SomeTenant) -> None:
+    def story(engine: Engine) -> None:
+        with engine.connect() as connection:
+            column(connection, "SELECT 1")
+            with tenant_scope(acme.id), pytest.raises(WrongTenantError):
+                column(connection, NAMES)
+
+    play(people_url, story)
+
+
+@on_both_drivers
 def test_held_connection_is_refused_after_its_scope(play: Play, people_url: str, acme: SomeTenant) -> None:
     def story(engine: Engine) -> None:
         with engine.connect() as connection:
