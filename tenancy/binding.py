@@ -115,17 +115,25 @@ def _connect(
 
 def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
     state = _state_of(entry.driver_connection)
+    try:
+        found = _look_at(connection, state)
+        check_connection(found)
+    except BaseException:
+        connection.close()  # a pool forgets a connection whose listener failed, and would leave it open
+        raise
+    state.is_platform = found["is_platform"]
+
+
+def _look_at(connection: Any, state: TransactionState) -> dict[str, Any]:
     state.note(internal=True)
     cursor = connection.cursor()
     try:
         cursor.execute(CHECK_SQL)
         names = [column[0] for column in cursor.description]
-        found = dict(zip(names, cursor.fetchone(), strict=True))
+        return dict(zip(names, cursor.fetchone(), strict=True))
     finally:
         cursor.close()
         connection.rollback()
-    check_connection(found)
-    state.is_platform = found["is_platform"]
 
 
 def _refuse_inherited(_connection: object, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
