@@ -220,7 +220,7 @@ def test_suspension_is_told_to_members_only(unused: Any, directory: ListedDirect
 
 
 def test_bad_token_is_refused_with_a_challenge(unused: Any, directory: ListedDirectory) -> None:
-    """T098-T102: whatever `from_jwt` refuses is answered like this."""
+    """T098, T099, T100, T101, T102: whatever `from_jwt` refuses is answered like this."""
     token_resolver = from_jwt({"k": ("HS256", SECRET)}, issuer="i", audience="a")
     app, _ = make_app(unused, directory, resolvers=[token_resolver, from_subdomain("example.com")])
 

@@ -69,7 +69,7 @@ MUTATIONS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_each_change_by_hand_is_one_difference(owner: Connection, mutation: str) -> None:
-    """T003, T005, T009-T011, T133"""
+    """T003, T005, T009, T010, T011, T133"""
     statement, kind = MUTATIONS[mutation]
 
     owner.exec_driver_sql(statement)
