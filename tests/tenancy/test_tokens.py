@@ -328,7 +328,7 @@ def test_error_names_neither_token_nor_key(resolver: TokenResolver) -> None:
 )  # fmt: skip
 def test_weak_or_mismatched_key_is_a_configuration_error(algorithm: Any, key: Any) -> None:
     """T099, T103"""
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="key 'k'"):
         from_jwt({"k": (algorithm, key)}, issuer=ISSUER, audience=AUDIENCE)
 
 
