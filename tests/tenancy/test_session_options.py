@@ -6,13 +6,26 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import make_transient_to_detached, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, make_transient_to_detached, mapped_column, sessionmaker
 from uuid_utils.compat import uuid7
 
 from tenancy.context import account_scope, tenant_scope
 from tenancy.session import TenantSession
+from tenancy.tables import platform_table
 from tests.conftest import SomeTenant
 from tests.models import Person
+
+
+class Registry(DeclarativeBase):
+    pass
+
+
+@platform_table(reason="published by the state")
+class TaxRate(Registry):
+    __tablename__ = "tax_rates"
+    country: Mapped[str] = mapped_column(primary_key=True)
+    year: Mapped[int] = mapped_column(primary_key=True)
+
 
 Sessions = sessionmaker[TenantSession]
 PersonOf = Callable[..., UUID]
@@ -57,3 +70,14 @@ def test_bare_id_of_a_tenant_table_is_no_key_in_an_account_scope(
         pytest.raises(InvalidRequestError, match="Incorrect number of values in identifier"),
     ):
         session.get(Person, ada)
+
+
+def test_key_of_a_platform_table_is_taken_as_it_is(acme: SomeTenant, sessions: Sessions) -> None:
+    rate = TaxRate(country="NL", year=2026)
+    make_transient_to_detached(rate)
+
+    with tenant_scope(acme.id), sessions() as session:
+        session.add(rate)
+
+        assert session.get(TaxRate, {"country": "NL", "year": 2026}) is rate
+        assert session.get(TaxRate, ("NL", 2026)) is rate
