@@ -142,18 +142,19 @@ def test_relationship_needs_a_column_or_a_link() -> None:
         tenant_relationship()
 
 
-def configured(declare: Callable[[type[DeclarativeBase]], object]) -> None:
+def configured(declare: Callable[[type[DeclarativeBase]], tuple[type[Any], ...]]) -> None:
     class Own(DeclarativeBase):
         pass
 
-    declare(Own)
+    models = declare(Own)  # held, or a class that nobody refers to could be collected before it is looked for
     try:
         configure_mappers()
     finally:
+        del models
         Own.registry.dispose()
 
 
-def _no_foreign_key(own: type[Any]) -> None:
+def _no_foreign_key(own: type[Any]) -> tuple[type[Any], ...]:
     class Plan(TenantTable, own):
         __tablename__ = "plans"
 
@@ -162,8 +163,10 @@ def _no_foreign_key(own: type[Any]) -> None:
         plan_id: Mapped[UUID]
         plan: Mapped[Plan] = tenant_relationship("plan_id")
 
+    return Plan, Seat
 
-def _wrong_target(own: type[Any]) -> None:
+
+def _wrong_target(own: type[Any]) -> tuple[type[Any], ...]:
     class Plan(TenantTable, own):
         __tablename__ = "plans"
         seats: Mapped[list[Any]] = tenant_relationship("Seat.plan_id", argument="Seat")
@@ -176,18 +179,18 @@ def _wrong_target(own: type[Any]) -> None:
         plan_id: Mapped[UUID]
         __table_args__ = (TenantForeignKey("plan_id", "others"),)
 
-    del Plan, Other, Seat
+    return Plan, Other, Seat
 
 
-def _unknown_class(own: type[Any]) -> None:
+def _unknown_class(own: type[Any]) -> tuple[type[Any], ...]:
     class Plan(TenantTable, own):
         __tablename__ = "plans"
         seats: Mapped[list[Any]] = tenant_relationship("Seat.plan_id", argument="Plan")
 
-    del Plan
+    return (Plan,)
 
 
-def _link(own: type[Any], columns: dict[str, str], **options: Any) -> None:
+def _link(own: type[Any], columns: dict[str, str], **options: Any) -> tuple[type[Any], ...]:
     Table(
         "links",
         own.metadata,
@@ -203,7 +206,7 @@ def _link(own: type[Any], columns: dict[str, str], **options: Any) -> None:
     class Other(TenantTable, own):
         __tablename__ = "others"
 
-    del Plan, Other
+    return Plan, Other
 
 
 @pytest.mark.parametrize(
