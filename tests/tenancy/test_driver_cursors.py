@@ -302,6 +302,18 @@ async def test_async_transaction_blocks_bind_each_to_its_own_scope(
     assert found == [["Ada", "Alan"], ["Eve"]]
 
 
+async def test_async_block_belongs_to_the_scope_it_was_opened_in(
+    async_driver: AsyncTenantConnection, acme: SomeTenant, globex: SomeTenant
+) -> None:
+    with tenant_scope(acme.id):
+        async with async_driver.transaction():
+            with tenant_scope(globex.id), pytest.raises(WrongTenantError):
+                await async_driver.execute(NAMES)
+            found = await (await async_driver.execute(NAMES)).fetchall()
+
+    assert flat(found) == ["Ada", "Alan"]
+
+
 async def test_rolled_back_inner_async_block_leaves_the_outer_one_bound(
     async_driver: AsyncTenantConnection, acme: SomeTenant
 ) -> None:
