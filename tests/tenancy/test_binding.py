@@ -80,14 +80,14 @@ def test_engine_of_another_driver_is_not_guarded() -> None:
 
 def test_engine_that_skips_rollbacks_is_not_guarded() -> None:
     """T088"""
-    with pytest.raises(ConfigurationError, match="^skip_autocommit_rollback=True "):
+    with pytest.raises(ConfigurationError, match=r"^skip_autocommit_rollback=True "):
         guard_engine(create_engine(URL, skip_autocommit_rollback=True))
 
 
 @pytest.mark.parametrize("value", [None, "commit"])
 def test_engine_whose_pool_does_not_roll_back_is_not_guarded(value: Any) -> None:
     """T088"""
-    with pytest.raises(ConfigurationError, match="^pool_reset_on_return='not rollback' "):
+    with pytest.raises(ConfigurationError, match=r"^pool_reset_on_return='not rollback' "):
         guard_engine(create_engine(URL, pool_reset_on_return=value))
 
 
@@ -161,7 +161,7 @@ def test_cursor_class_of_ones_own_is_refused(play: Callable[..., Any], database:
     """psycopg takes it as a connection argument, in the place of the cursor that binds and guards."""
 
     def story(engine: Engine) -> None:
-        with tenant_scope(acme.id), pytest.raises(ConfigurationError, match="^cursor_factory=<class"), engine.connect():
+        with tenant_scope(acme.id), pytest.raises(ConfigurationError, match=r"^cursor_factory=<class"), engine.connect():
             pass
 
     play(database.url(ROLES.app), story, connect_args={"cursor_factory": psycopg.ClientCursor})
