@@ -161,7 +161,11 @@ def test_cursor_class_of_ones_own_is_refused(play: Callable[..., Any], database:
     """psycopg takes it as a connection argument, in the place of the cursor that binds and guards."""
 
     def story(engine: Engine) -> None:
-        with tenant_scope(acme.id), pytest.raises(ConfigurationError, match=r"^cursor_factory=<class"), engine.connect():
+        with (
+            tenant_scope(acme.id),
+            pytest.raises(ConfigurationError, match=r"^cursor_factory=<class"),
+            engine.connect(),
+        ):
             pass
 
     play(database.url(ROLES.app), story, connect_args={"cursor_factory": psycopg.ClientCursor})
