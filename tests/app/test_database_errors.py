@@ -18,6 +18,12 @@ NEW_ROW = "INSERT INTO people (tenant_id, id, name, email, company_id) SELECT te
 PROVOCATIONS = {
     "unique": (NEW_ROW + "'x', email, NULL FROM people LIMIT 1", 409, ["email"]),
     "foreign key": (NEW_ROW + "'x', NULL, gen_random_uuid() FROM people LIMIT 1", 400, ["company_id"]),
+    "check": (
+        "INSERT INTO opportunities (tenant_id, id, name, stage, amount_cents, currency)"
+        " SELECT tenant_id, gen_random_uuid(), email, 'lead', -1, 'EUR' FROM people LIMIT 1",
+        400,
+        [],
+    ),
     "not null": ("UPDATE people SET name = NULL", 400, ["name"]),
     "malformed value": ("SELECT CAST(email AS uuid) FROM people", 400, []),
     "forbidden": ("UPDATE people SET tenant_id = gen_random_uuid()", 500, []),
@@ -29,6 +35,8 @@ TELLTALE = (
     "insert",
     "update",
     "people",
+    "opportunities",
+    "amount",
     "sqlstate",
     "psycopg",
     "constraint",
