@@ -67,25 +67,39 @@ def window(open_window: Callable[[str], Window], acme: Visitor) -> Window:
         "people",
         "/péople",
         "",
+        "//{other}.localhost/people",
+        "http://{other}.localhost/people",
+        "{other}.localhost/people",
+        "/\\{other}.localhost/people",
     ],
 )
+@pytest.mark.parametrize(
+    ("host", "sign_in", "first_page"),
+    [("{own}.localhost", "/sign-in", "/people"), ("localhost", "/tenants/sign-in", "/tenants")],
+    ids=["tenant", "bare"],
+)
 def test_sign_in_leads_nowhere_but_to_a_path_of_this_host(
-    wanted: str, open_window: Callable[[str], Window], acme: Visitor
+    wanted: str,
+    host: str,
+    sign_in: str,
+    first_page: str,
+    open_window: Callable[[str], Window],
+    acme: Visitor,
+    globex: Visitor,
 ) -> None:
-    """T116"""
-    window = open_window(f"{acme.slug}.localhost")
-    window.get("/sign-in")
-    token = re.search(r'value="([^"]+)"', window.get("/sign-in").get_data(as_text=True).partition("csrf_token")[2])
+    """T116: {other} is another tenant's slug; nor does its host count as this one."""
+    window = open_window(host.format(own=acme.slug))
+    token = re.search(r'value="([^"]+)"', window.get(sign_in).get_data(as_text=True).partition("csrf_token")[2])
     assert token is not None
 
     answer = window._client.post(
-        "/sign-in",
+        sign_in,
         base_url=window._origin,
-        query_string={"next": wanted},
+        query_string={"next": wanted.replace("{other}", globex.slug)},
         data={"email": acme.email, "password": PASSWORD, "csrf_token": token[1]},
     )
 
-    assert (answer.status_code, answer.location) == (303, "/people")
+    assert (answer.status_code, answer.location) == (303, first_page)
 
 
 def test_a_page_asked_for_before_sign_in_is_remembered(open_window: Callable[[str], Window], acme: Visitor) -> None:
