@@ -106,7 +106,23 @@ def test_statistics_of_tenant_tables_are_hidden_from_the_app_role(app: Connectio
     assert truth.execute("SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'people'").fetchone() == (True,)
 
     assert app.execute("SELECT count(*) FROM pg_stats WHERE tablename = 'people'").fetchone() == (0,)
-    assert app.execute("SELECT count(*) FROM pg_stats_ext WHERE tablename = 'people'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("view", ["pg_stats_ext", "pg_stats_ext_exprs"])
+def test_extended_statistics_of_tenant_tables_are_hidden_from_the_app_role(fresh_database: Database, view: str) -> None:
+    """T056"""
+    counted = f"SELECT count(*) FROM {view} WHERE tablename = 'people'".encode()
+    with fresh_database.connect("postgres") as truth:
+        truth.execute("SET session_replication_role = replica")
+        for tenant in (uuid7(), uuid7()):
+            truth.execute(NEW.encode(), [tenant])
+        truth.execute("CREATE STATISTICS public.people_names ON name, upper(email) FROM people")
+        truth.execute("ANALYZE people")
+        assert truth.execute(counted).fetchone() == (1,)
+        truth.commit()
+
+    with fresh_database.connect(ROLES.app) as app:
+        assert app.execute(counted).fetchone() == (0,)
 
 
 # Writing ----------------------------------------------------------------------------------------------
