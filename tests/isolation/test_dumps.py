@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -12,7 +13,9 @@ import pytest
 from psycopg import Connection
 from sqlalchemy import make_url
 
+from tenancy.rls import guarded
 from tests.conftest import ROLES, Database, SomeTenant
+from tests.models import Base
 
 Truth = Connection[tuple[object, ...]]
 
@@ -27,6 +30,17 @@ def dump(database: Database, *, login: str, role: str | None = None) -> subproce
     return subprocess.run(
         [str(program), "--data-only", *options, url], capture_output=True, text=True, check=False, timeout=60
     )
+
+
+def rows_of(made: str) -> dict[str, int]:
+    """Count the lines of each COPY of a dump by its table."""
+    copies = re.findall(r"^COPY (\S+) \([^\n]*\) FROM stdin;\n(.*?)^\\\.$", made, re.MULTILINE | re.DOTALL)
+    return {name: lines.count("\n") for name, lines in copies}
+
+
+def counted(truth: Truth, table: str) -> object:
+    (count,) = truth.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() or (None,)
+    return count
 
 
 @pytest.fixture
@@ -51,6 +65,27 @@ def test_dump_by_the_backup_role_holds_every_tenants_rows(
 
     assert made.returncode == 0, made.stderr
     assert [str(person) in made.stdout for person in people] == [True, True]
+
+
+def test_dump_by_the_backup_role_holds_as_many_rows_as_each_table(
+    database: Database,
+    dumper: str,
+    acme: SomeTenant,
+    globex: SomeTenant,
+    person_of: Callable[..., UUID],
+    company_of: Callable[..., UUID],
+    truth: Truth,
+) -> None:
+    """T061"""
+    for tenant in (acme, acme, globex):
+        person_of(tenant)
+    company_of(globex)
+
+    found = rows_of(dump(database, login=dumper, role=ROLES.backup).stdout)
+
+    assert {table.name for table in guarded(Base.metadata)} <= {name.removeprefix("public.") for name in found}
+    assert found["public.people"] >= 3
+    assert found == {name: counted(truth, name) for name in found}
 
 
 @pytest.mark.parametrize("login", [ROLES.app, ROLES.migrator])
