@@ -123,14 +123,15 @@ class TransactionState:
         scope = self.scope
         if self.is_internal:  # the check of a new connection must see what is set outside any transaction
             return (self._begin(reads_across=False),)
-        settings = (
+        scoped = (
+            b"CLOSE ALL",  # a WITH HOLD cursor that got past the guard; to close it at check-in costs a flight
             _set_local("app.tenant_id", scope.tenant if scope else None),
             _set_local("app.account_id", scope.account if scope else None),
             _set_local("app.platform_session", self.session_id),
         )
         if self._status != TransactionStatus.IDLE:  # inside psycopg's own transaction block
-            return settings
-        return (self._begin(reads_across=bool(scope and scope.platform and scope.tenant is None)), *settings)
+            return scoped
+        return (self._begin(reads_across=bool(scope and scope.platform and scope.tenant is None)), *scoped)
 
     def _begin(self, *, reads_across: bool) -> bytes:
         connection = self.connection

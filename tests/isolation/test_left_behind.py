@@ -147,3 +147,28 @@ def test_temporary_functions_are_refused_where_temp_is_not_granted(database: Dat
     """T033: the grant that the project leaves out."""
     with database.connect(ROLES.app) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
         app.execute("CREATE FUNCTION pg_temp.lower(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text'")
+
+
+# A cursor made past the guard -------------------------------------------------------------------------
+
+
+@on_both_drivers
+def test_cursor_with_hold_made_past_the_guard_is_closed_before_the_next_statement(
+    play: Callable[..., Any], database: Database, acme: SomeTenant, globex: SomeTenant, person_of: Callable[..., UUID]
+) -> None:
+    """T049: it would outlive the transaction, and the next tenant could fetch from it by its name."""
+    person_of(acme, "Ada")
+    held = b"DECLARE held CURSOR WITH HOLD FOR SELECT name FROM people"
+
+    def story(engine: Engine) -> None:
+        with tenant_scope(acme.id), engine.begin() as connection:
+            assert column(connection, NAMES) == ["Ada"]
+            raw: Any = connection.connection.driver_connection
+            raw.pgconn.exec_(held)
+            assert column(connection, "SELECT name FROM pg_cursors WHERE is_holdable") == ["held"]
+        with tenant_scope(globex.id), engine.connect() as connection:
+            assert column(connection, "SELECT name FROM pg_cursors WHERE is_holdable") == []
+            with pytest.raises(DBAPIError, match='cursor "held" does not exist'):
+                connection.exec_driver_sql("FETCH ALL FROM held")
+
+    play(database.url(ROLES.app), story, **ONE_CONNECTION)
