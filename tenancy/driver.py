@@ -159,14 +159,17 @@ def _set_local(name: str, value: UUID | None) -> bytes:
     return f"SET LOCAL {name} = '{value if isinstance(value, UUID) else ''}'".encode()
 
 
-def _enqueue(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[bytes]) -> None:
-    """Queue the library's own statements in front of the next one.
+def _send_ahead(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[bytes]) -> None:
+    """Put the library's own statements into libpq's buffer, to leave in one write with the next statement.
 
-    A cursor would send each at once, which costs a system call and a server wake-up a piece, and would
-    in time prepare them, one for each tenant.
+    A cursor would send each at once, which costs a system call and a server wake-up a piece, and would in
+    time prepare them, one for each tenant. psycopg's own queue waits for the socket before each command.
     """
     for statement in statements:
-        pipeline.command_queue.append(partial(pipeline.pgconn.send_query_params, statement, None))
+        if pipeline.command_queue:  # a pipeline of the user's own, with commands that go first
+            pipeline.command_queue.append(partial(pipeline.pgconn.send_query_params, statement, None))
+        else:
+            pipeline.pgconn.send_query_params(statement, None)
         pipeline.result_queue.append(None)
 
 
@@ -193,7 +196,7 @@ class TenantCursor(psycopg.Cursor[Any]):
         if not opening and params:
             return super().execute(query, params, **options)
         with connection.pipeline() as pipeline:
-            _enqueue(pipeline, opening)
+            _send_ahead(pipeline, opening)
             return super().execute(query, params, **options)
 
     def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -257,7 +260,7 @@ class TenantConnection(psycopg.Connection[Any]):
     def _send(self, opening: Sequence[bytes]) -> None:
         if opening:
             with self.pipeline() as pipeline:
-                _enqueue(pipeline, opening)
+                _send_ahead(pipeline, opening)
 
     @contextmanager
     def transaction(
@@ -295,7 +298,7 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
         if not opening and params:
             return await super().execute(query, params, **options)
         async with connection.pipeline() as pipeline:
-            _enqueue(pipeline, opening)
+            _send_ahead(pipeline, opening)
             return await super().execute(query, params, **options)
 
     async def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -360,7 +363,7 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
     async def _send(self, opening: Sequence[bytes]) -> None:
         if opening:
             async with self.pipeline() as pipeline:
-                _enqueue(pipeline, opening)
+                _send_ahead(pipeline, opening)
 
     @asynccontextmanager
     async def transaction(
