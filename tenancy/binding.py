@@ -15,8 +15,9 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, reset_ro
 
 from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
-from tenancy.driver import AsyncTenantConnection, TenantConnection, TransactionState
+from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.errors import ConfigurationError, PlatformAccessError
+from tenancy.transactions import TransactionState
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

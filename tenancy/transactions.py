@@ -1,0 +1,151 @@
+"""One transaction on one driver connection: which scope it is for, what opens it, and what it may run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import IsolationLevel, sql
+from psycopg.pq import TransactionStatus
+
+from tenancy.context import Scope, current_scope
+from tenancy.errors import ConfigurationError, NoTenantError, StatementRefusedError, WrongTenantError
+from tenancy.statements import admit, admit_copy
+
+_PING = ";"  # SQLAlchemy's pre-ping on PostgreSQL: it must not begin a transaction
+_ISOLATION = {level: level.name.replace("_", " ") for level in IsolationLevel}
+
+
+class TransactionState:
+    """What a driver connection knows of its transaction: the scope noted for it, and whether it has begun.
+
+    Kept on the driver connection, because SQLAlchemy's own `Connection.info` survives a check-in.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+        self.connection = connection
+        self.pid = os.getpid()
+        self.is_platform = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self.scope: Scope | None = None
+        self.session_id: UUID | None = None
+        self.is_noted = self.has_begun = self.has_written = self.is_internal = False
+
+    @property
+    def _status(self) -> TransactionStatus:
+        return TransactionStatus(self.connection.pgconn.transaction_status)
+
+    def note(self, *, session_id: UUID | None = None, internal: bool = False) -> None:
+        """Remember the scope that the next transaction will be for; nothing is sent.
+
+        session_id: the committed platform session to act under. internal: the library's own transaction,
+        which is for no scope at all.
+        Raises: ConfigurationError - the previous user's transaction is still open on this connection.
+        """
+        if self._status != TransactionStatus.IDLE:
+            raise ConfigurationError(
+                "the connection came back from the pool with a transaction still open",
+                hint='let the pool reset connections: pool_reset_on_return="rollback", its default',
+            )
+        self._forget()
+        self.scope = None if internal else current_scope()
+        self.session_id, self.is_noted, self.is_internal = session_id, True, internal
+
+    def admit(self, query: Any, *, is_copy: bool = False) -> Sequence[bytes]:
+        """Return what must be sent before this statement, having checked that it may run here and now.
+
+        is_copy: psycopg will send it by the simple protocol, which would run a second statement too.
+        Raises: WrongTenantError, NoTenantError - the transaction belongs to another scope than the current.
+        StatementRefusedError - the statement guard does not let it pass.
+        """
+        text = query if isinstance(query, str) else self._text_of(query)
+        if text == _PING:
+            return ()
+        verdict = admit_copy(text) if is_copy else admit(text)
+        opening = self.open()
+        if not verdict.only_reads:
+            self.has_written = True
+        return opening
+
+    def open(self) -> Sequence[bytes]:
+        """Return what begins the transaction for its scope; nothing when it has begun.
+
+        Raises: WrongTenantError, NoTenantError - the transaction belongs to another scope than the current.
+        """
+        if self.has_begun or self.is_noted:
+            self.check_scope()
+        else:
+            self.scope = current_scope()
+        if self.has_begun:
+            return ()
+        self.has_begun = True
+        return self._opening()
+
+    def check_scope(self) -> None:
+        """Refuse to go on with a transaction in another scope than it was begun for."""
+        now, ours = current_scope(), self.scope
+        if now is ours or self.is_internal or (ours is not None and ours.is_same(now)):
+            return
+        if now is None:
+            raise NoTenantError(
+                f"the transaction was begun for {ours!r}, and that scope has ended",
+                hint="finish the transaction inside its scope",
+            )
+        raise WrongTenantError(
+            f"the transaction was begun for {ours!r}, but the current scope is {now!r}",
+            hint="open a new session or connection inside the scope; a transaction never changes tenant",
+        )
+
+    def ended(self) -> bool:
+        """Forget the transaction; tell whether it could as well be committed as rolled back.
+
+        psycopg drops every prepared statement on ROLLBACK, so a transaction that only read is committed.
+        """
+        is_clean = not self.has_written and self._status == TransactionStatus.INTRANS
+        self._forget()
+        return is_clean
+
+    def _opening(self) -> Sequence[bytes]:
+        """BEGIN and the three settings. All three are sent each time, so that no session-wide value shows through."""
+        scope = self.scope
+        if self.is_internal:  # the check of a new connection must see what is set outside any transaction
+            return (self._begin(reads_across=False),)
+        scoped = (
+            b"CLOSE ALL",  # a WITH HOLD cursor that got past the guard; to close it at check-in costs a flight
+            _set_local("app.tenant_id", scope.tenant if scope else None),
+            _set_local("app.account_id", scope.account if scope else None),
+            _set_local("app.platform_session", self.session_id),
+        )
+        if self._status != TransactionStatus.IDLE:  # inside psycopg's own transaction block
+            return scoped
+        return (self._begin(reads_across=bool(scope and scope.platform and scope.tenant is None)), *scoped)
+
+    def _begin(self, *, reads_across: bool) -> bytes:
+        connection = self.connection
+        parts = ["BEGIN"]
+        if connection.isolation_level is not None:
+            parts.append(f"ISOLATION LEVEL {_ISOLATION[connection.isolation_level]}")
+        if connection.read_only is not None or reads_across:
+            parts.append("READ ONLY" if reads_across or connection.read_only else "READ WRITE")
+        if connection.deferrable is not None:
+            parts.append("DEFERRABLE" if connection.deferrable else "NOT DEFERRABLE")
+        return " ".join(parts).encode()
+
+    def _text_of(self, query: Any) -> str:
+        if isinstance(query, bytes):
+            return query.decode(errors="replace")
+        if isinstance(query, sql.Composable):
+            return query.as_string(self.connection)
+        raise StatementRefusedError(
+            f"a query of type {type(query).__name__} cannot be judged", hint="pass text or psycopg.sql objects"
+        )
+
+
+def _set_local(name: str, value: UUID | None) -> bytes:
+    # Only a UUID reaches this text: SET takes no parameters, and Citus needs SET rather than set_config.
+    return f"SET LOCAL {name} = '{value if isinstance(value, UUID) else ''}'".encode()
