@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.exc import DisconnectionError
@@ -16,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, reset_ro
 from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
-from tenancy.errors import ConfigurationError, PlatformAccessError
+from tenancy.errors import ConfigurationError, PlatformAccessError, UnsafeConnectionError
 from tenancy.transactions import TransactionState
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def guard_engine(engine: Engine) -> Engine:
     Raises: ConfigurationError - it uses another driver, AUTOCOMMIT or a pool that does not roll back; or later, at
     a transaction, if a connection made earlier turns up.
     """
-    if getattr(engine.dialect, "driver", "") not in ("psycopg", "psycopg_async"):
+    if getattr(engine.dialect, "driver", "") != "psycopg":
         raise _wrong_driver(f"{engine.dialect.name}+{engine.dialect.driver}")
     if getattr(engine.dialect, "skip_autocommit_rollback", False):
         raise _unsafe_option("skip_autocommit_rollback", True)
@@ -65,7 +66,7 @@ def guard_engine(engine: Engine) -> Engine:
     if event.contains(engine, "begin", _note_scope):
         return engine
     event.listen(engine, "do_connect", _connect)
-    event.listen(engine, "connect", _check)
+    event.listen(engine, "connect", _check, insert=True)  # before SQLAlchemy's own first statements
     event.listen(engine, "checkout", _refuse_inherited)
     event.listen(engine, "begin", _note_scope)
     event.listen(engine, "begin_twophase", _refuse_two_phase)
@@ -119,6 +120,13 @@ def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
     try:
         found = _look_at(connection, state)
         check_connection(found)
+    except psycopg.OperationalError as error:
+        if not state.connection.broken:
+            raise
+        raise UnsafeConnectionError(
+            "the connection was cut as soon as a transaction began on it",
+            hint="a pooler in statement mode does that, and cannot carry a tenant: set pool_mode = transaction",
+        ) from error
     except BaseException:
         connection.close()  # a pool forgets a connection whose listener failed, and would leave it open
         raise
@@ -128,13 +136,12 @@ def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
 def _look_at(connection: Any, state: TransactionState) -> dict[str, Any]:
     state.note(internal=True)
     cursor = connection.cursor()
-    try:
-        cursor.execute(CHECK_SQL)
-        names = [column[0] for column in cursor.description]
-        return dict(zip(names, cursor.fetchone(), strict=True))
-    finally:
-        cursor.close()
-        connection.rollback()
+    cursor.execute(CHECK_SQL)
+    names = [column[0] for column in cursor.description]
+    row = cursor.fetchone()
+    cursor.close()
+    connection.rollback()
+    return dict(zip(names, row, strict=True))
 
 
 def _refuse_inherited(_connection: object, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
