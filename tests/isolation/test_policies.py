@@ -2,28 +2,16 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from psycopg import errors
 from uuid_utils.compat import uuid7
 
 from tests.conftest import ROLES, Database, SomeTenant
+from tests.isolation.plain import NEW, Connection, bind, names
 
-Connection = psycopg.Connection[Any]
 PersonOf = Callable[..., UUID]
-NAMES = "SELECT name FROM people ORDER BY name"
-NEW = "INSERT INTO people (tenant_id, id, name, email) VALUES (%s, gen_random_uuid(), 'New', gen_random_uuid()::text)"
-
-
-def bind(connection: Connection, tenant: UUID) -> None:
-    connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant)])
-
-
-def names(connection: Connection) -> list[str]:
-    return [row[0] for row in connection.execute(NAMES).fetchall()]
 
 
 @pytest.fixture

@@ -1,27 +1,14 @@
 """T005-T023: what still holds when a policy was changed by hand, or a table was added beside the library."""
 
-from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 from psycopg import errors
 from uuid_utils.compat import uuid7
 
 from tenancy.rls import GuardedTable, guard_sql
 from tests.conftest import ROLES, Database
-
-Connection = psycopg.Connection[Any]
-NAMES = "SELECT name FROM people ORDER BY name"
-NEW = "INSERT INTO people (tenant_id, id, name, email) VALUES (%s, gen_random_uuid(), 'New', gen_random_uuid()::text)"
-
-
-def bind(connection: Connection, tenant: UUID) -> None:
-    connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant)])
-
-
-def names(connection: Connection) -> list[str]:
-    return [row[0] for row in connection.execute(NAMES).fetchall()]
+from tests.isolation.plain import NEW, bind, names
 
 
 @pytest.fixture
