@@ -197,6 +197,10 @@ def _open_sign_in(desk: Desk, session: Session, tenant: TenantRecord, member: Me
     opened = SignIn(id=uuid7(), member_id=member.id, expires_at=datetime.now(UTC) + desk.sign_in_ttl)
     session.add(opened)
     session.flush()
+    return _hand_out(desk, session, tenant, member, opened)
+
+
+def _hand_out(desk: Desk, session: Session, tenant: TenantRecord, member: Member, opened: SignIn) -> SignedIn:
     subject = Subject(account_id=member.account_id, tenant_id=tenant.id, sign_in_id=opened.id)
     return SignedIn(
         subject=subject,
@@ -257,16 +261,7 @@ def _rotate(
         return None
     member = session.get_one(Member, opened.member_id)
     token.used_at = now
-    subject = Subject(account_id=member.account_id, tenant_id=tenant.id, sign_in_id=opened.id)
-    return SignedIn(
-        subject=subject,
-        tenant=tenant,
-        member_id=member.id,
-        role=Role(member.role),
-        email=member.email,
-        access_token=desk.access_tokens.issue(subject, tenant),
-        refresh_token=_add_refresh_token(desk, session, opened),
-    )
+    return _hand_out(desk, session, tenant, member, opened)
 
 
 def sign_out(session: Session, sign_in_id: UUID) -> None:
