@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     _apply_exemptions(app, tenancy)
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
+        # Flask's own way to wrap an application, which its types call assigning to a method.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     return app
 

@@ -57,7 +57,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Install the limits and the error answers. Comes first, so that it judges before anything reads the body."""
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.url_map.converters["uuid"] = RowIdConverter
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it, its base class not
     app.before_request(_refuse_tenant_parameter)
     app.before_request(_refuse_unusable_body)
     app.register_error_handler(HTTPException, _answer_http)

@@ -53,7 +53,7 @@ class DelayLine:
             wait_s = min(0.05, max(0.0, self._due[0][0] - time.perf_counter())) if self._due else 0.05
             # select() sleeps too coarsely for half a millisecond, so the last stretch is polled.
             for key, _ in self._selector.select(0 if wait_s < 0.002 else wait_s):
-                self._read(key.fileobj)  # type: ignore[arg-type]
+                self._read(key.fileobj)  # type: ignore[arg-type]  # only sockets are registered
             while self._due and self._due[0][0] <= time.perf_counter():
                 _, _, peer, data = heapq.heappop(self._due)
                 self._deliver(peer, data)

@@ -9,10 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
-from app.config import settings_table  # noqa: E402
+from app.config import settings_table  # noqa: E402 - the path comes first
 
 project = "sqlalchemy-tenancy"
-copyright = "2026, the authors"  # noqa: A001
+copyright = "2026, the authors"  # noqa: A001 - Sphinx's name for it
 version = release = installed_version(project)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings"]

@@ -112,7 +112,7 @@ def _connect(
     if dialect.is_async:
         options["async_creator_fn"] = AsyncTenantConnection.connect
         return None
-    return TenantConnection.connect(*args, **options)  # type: ignore[return-value]
+    return TenantConnection.connect(*args, **options)  # type: ignore[return-value]  # a DBAPI connection, untyped as one
 
 
 def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
@@ -147,7 +147,7 @@ def _look_at(connection: Any, state: TransactionState) -> dict[str, Any]:
 def _refuse_inherited(_connection: object, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
     """Replace a connection opened before a fork: parent and child would read each other's answers from it."""
     if _state_of(entry.driver_connection).pid != os.getpid():
-        entry.dbapi_connection = proxy.dbapi_connection = None  # type: ignore[misc]
+        entry.dbapi_connection = proxy.dbapi_connection = None  # type: ignore[misc]  # SQLAlchemy's recipe
         raise DisconnectionError("the connection belongs to the parent process")
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from flask import Flask, Request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from flask_login import LoginManager, login_user, logout_user  # type: ignore[import-untyped]
+from flask_login import LoginManager, login_user, logout_user
 
 from app import db
 from app.auth.access import Principal, find_principal

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
-from flask_login import LoginManager, current_user  # type: ignore[import-untyped]
-from flask_wtf.csrf import CSRFError, CSRFProtect  # type: ignore[import-untyped]
+from flask_login import LoginManager, current_user
+from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from app import db
 from app.auth.access import (

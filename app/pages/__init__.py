@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app, redirect, request, url_for
-from flask_login import LoginManager  # type: ignore[import-untyped]
+from flask_login import LoginManager
 from werkzeug.wrappers import Response
 
 from app.auth.access import current_principal

@@ -20,7 +20,7 @@ class Tenant(TenantMixin, Base):  # new: the registry
 
 class Todo(TenantTable, Base):  # new: the mixin
     __tablename__ = "todo"
-    id: Mapped[int] = mapped_column(primary_key=True)  # type: ignore[assignment]
+    id: Mapped[int] = mapped_column(primary_key=True)  # type: ignore[assignment]  # its own serial id
     title: Mapped[str]
 
 

@@ -50,6 +50,7 @@ def install(*, roles: Roles | None = None, flavour: Flavour = "postgres") -> Non
     if not is_first:
         return
     for operation in _OPERATIONS:
+        # Each of ours has a verb; their common base class in alembic does not say so.
         Operations.register_operation(operation.verb)(operation)  # type: ignore[attr-defined]
     Operations.implementation_for(operations.TenancyOp)(operations.run_operation)
     Operations.implementation_for(AddColumnOp, replace=True)(operations.add_column)

@@ -85,7 +85,7 @@ def _system_folders() -> Iterator[Path]:
 
 def _system_candidates() -> Iterator[Path]:
     if pg_config := shutil.which("pg_config"):
-        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)  # noqa: S603
+        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
         if answer.returncode == 0:
             yield Path(answer.stdout.strip())
     yield from sorted(Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=_folder_version, reverse=True)
@@ -105,7 +105,7 @@ def _inspect(folder: Path, owner: Owner) -> Binaries:
     # Running a program as the owner is the one sure test that the owner can reach it.
     with suppress(PermissionError):
         return _ask_version(folder, owner)
-    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108
+    for parent in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a closed folder in it
         with suppress(PermissionError):
             return _ask_version(_copy(folder, parent), owner)
     raise ServerError(
@@ -116,7 +116,7 @@ def _inspect(folder: Path, owner: Owner) -> Binaries:
 
 def _ask_version(folder: Path, owner: Owner) -> Binaries:
     command = [str(folder / "postgres"), "--version"]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **owner.popen_options())  # noqa: S603
+    answer = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False, **owner.popen_options())
     version = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", answer.stdout)
     if version is None:
         raise ServerError(

@@ -102,7 +102,7 @@ class ColdStart:
                 "remove": [str(socket_folder), *([str(self.folder.root)] if self.remove_after else [])],
                 "discard_data": self.remove_after,
             }
-            with subprocess.Popen(  # noqa: S603
+            with subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARD), json.dumps(plan)],
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,
@@ -133,7 +133,7 @@ class ColdStart:
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if self.binaries.major >= 17 else []
         folder_fd = os.open(unfinished, os.O_RDONLY)
         try:
-            answer = subprocess.run(  # noqa: S603
+            answer = subprocess.run(
                 [self.binaries.program("initdb"), "-D", self.owner.way_into(folder_fd, unfinished), *locale, *INITDB],
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,

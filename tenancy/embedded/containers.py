@@ -19,7 +19,7 @@ def engine_answers() -> bool:
     """Tell whether testcontainers is installed and a Docker engine answers within two seconds."""
     if importlib.util.find_spec("testcontainers") is None:
         return False
-    from docker.errors import DockerException  # type: ignore[import-untyped]
+    from docker.errors import DockerException
     from testcontainers.core.docker_client import DockerClient, get_docker_host
 
     if not _accepts(get_docker_host() or LOCAL_ENGINE):

@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1
 STOP_TIMEOUT_S = 30
 
 
-class Wake(Exception):  # noqa: N818
+class Wake(Exception):  # noqa: N818 - a signal, not an error
     """The server ended, or the guard was asked to end."""
 
 
@@ -31,7 +31,7 @@ def wake(_signal: int, _frame: "FrameType | None") -> None:
 
 
 def run_server(plan: "Plan") -> None:
-    server = subprocess.Popen(  # noqa: S603
+    server = subprocess.Popen(
         plan["command"], pass_fds=plan["command_fds"], preexec_fn=stop_with_guard, **plan["command_user"]
     )
     try:

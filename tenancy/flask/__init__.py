@@ -99,6 +99,7 @@ class Tenancy:
         app.teardown_request_funcs.setdefault(None, []).insert(0, self._leave)
         app.register_error_handler(TenancyError, self._answer)
         app.register_error_handler(DBAPIError, self._answer)
+        # Flask's own way to wrap an application, which its types call assigning to a method.
         app.wsgi_app = Door(app.wsgi_app, self.chain.resolvers)  # type: ignore[method-assign]
 
     @property
@@ -172,6 +173,7 @@ class Tenancy:
         if isinstance(error, ConflictingReferencesError):
             named = {step.evidence.source: str(step.tenant_id) for step in trace.steps}
             security_log.warning("tenancy.references_conflicted", extra={"evidence": named})
+            # The app itself, as Flask's own signals send it: the proxy's types do not show the method.
             references_conflicted.send(current_app._get_current_object(), trace=trace)  # type: ignore[attr-defined]
         if error is None:
             raise AssertionError("a trace has a tenant or an error")

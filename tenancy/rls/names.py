@@ -10,7 +10,7 @@ from tenancy.lookups import SCHEMA as SCHEMA
 
 Flavour = Literal["postgres", "citus"]
 
-_preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
+_preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy's
 
 
 def quote(identifier: str) -> str:
