@@ -1,9 +1,6 @@
-"""`tenancy` on the command line: what an administrator does once, and what anyone may check."""
+"""The roles: what an administrator sets up once, and what anyone may check."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TypeVar
 
 import click
 from sqlalchemy import create_engine, make_url, text
@@ -11,19 +8,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from tenancy.binding import create_tenant_engine
+from tenancy.cli.options import checked
 from tenancy.errors import TenancyError
 from tenancy.rls import Roles, bootstrap_sql
 
-Made = TypeVar("Made")
 
-
-@click.group()
-@click.version_option(package_name="sqlalchemy-tenancy")
-def main() -> None:
-    """Multi-tenancy in which PostgreSQL itself refuses foreign rows."""
-
-
-@main.command()
+@click.command()
 @click.argument("admin_url", envvar="TENANCY_ADMIN_URL")
 @click.option("--prefix", default="tenancy", show_default=True, help="Role names begin with this.")
 @click.option("--sql", "only_print", is_flag=True, help="Print the statements instead of running them.")
@@ -32,7 +22,7 @@ def bootstrap(admin_url: str, prefix: str, only_print: bool) -> None:
     url = make_url(admin_url)
     if not url.database:
         raise click.UsageError("the URL names no database")
-    roles = _checked(Roles, prefix)
+    roles = checked(Roles, prefix)
     statements = bootstrap_sql(roles, url.database)
     if only_print:
         click.echo(";\n".join(statements) + ";")
@@ -48,11 +38,11 @@ def bootstrap(admin_url: str, prefix: str, only_print: bool) -> None:
     click.echo("give each a password (psql: \\password ROLE), then run your migrations as the migrator")
 
 
-@main.command()
+@click.command()
 @click.argument("url", envvar="TENANCY_CHECK_URL")
 def check(url: str) -> None:
     """Connect with URL as an application would, and say whether its role can keep tenants apart."""
-    engine = _checked(create_tenant_engine, url, poolclass=NullPool)
+    engine = checked(create_tenant_engine, url, poolclass=NullPool)
     try:
         engine.connect().close()
     except TenancyError as error:
@@ -60,10 +50,3 @@ def check(url: str) -> None:
     except SQLAlchemyError as error:
         raise click.ClickException(f"no connection: {getattr(error, 'orig', error)}") from error
     click.echo("this role owns nothing, is a member of nothing and can bypass nothing")
-
-
-def _checked(make: Callable[..., Made], *args: object, **options: object) -> Made:
-    try:
-        return make(*args, **options)
-    except TenancyError as error:
-        raise click.UsageError(str(error)) from error

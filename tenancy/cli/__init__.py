@@ -1,0 +1,15 @@
+"""`tenancy` on the command line. One module per noun; each command is listed here."""
+
+from __future__ import annotations
+
+import click
+
+from tenancy.cli.roles import bootstrap, check
+
+main = click.version_option(package_name="sqlalchemy-tenancy")(
+    click.Group(
+        "tenancy",
+        commands=[bootstrap, check],
+        help="Multi-tenancy in which PostgreSQL itself refuses foreign rows.",
+    )
+)

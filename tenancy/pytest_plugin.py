@@ -1,0 +1,1 @@
+"""The pytest plugin: the generated isolation suite, its fixtures and its evidence."""
