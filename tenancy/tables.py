@@ -121,14 +121,15 @@ def check_metadata(metadata: MetaData) -> None:
     nullable or no UUID; a key, unique or exclusion constraint, or a foreign key between tenant tables
     that leaves the tenant out.
     """
-    faults = [fault for table in metadata.tables.values() for fault in _faults(table)]
+    faults = [fault for table in metadata.tables.values() for fault in faults_of(table)]
     if faults:
         raise ModelError(
             "; ".join(faults), hint="use TenantTable, TenantUnique, TenantForeignKey, or mark it with platform_table"
         )
 
 
-def _faults(table: Table) -> Iterator[str]:
+def faults_of(table: Table) -> Iterator[str]:
+    """Say what `check_metadata` would refuse in one table."""
     mark = mark_of(table)
     if mark is None:
         yield f"table {table.name!r} has no tenant_id and is not marked as a platform table"

@@ -63,7 +63,7 @@ class Subject:
 
     connection: for reading the catalog; as the migrator (the owner of the tables) or a superuser.
     app_engine: as the application would connect, for what only its own connection shows.
-    code: files and folders of Python source.
+    code: files and folders of Python source. app: the Flask application, put together but not yet serving.
     """
 
     roles: Roles = field(default_factory=Roles)
@@ -72,6 +72,7 @@ class Subject:
     metadata: MetaData | None = None
     app_engine: Engine | None = None
     code: Sequence[Path] = ()
+    app: object | None = None
 
 
 Examine = Callable[[Subject], Iterable[Finding]]
