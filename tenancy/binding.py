@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -171,7 +172,11 @@ def _note_scope(connection: Connection) -> None:
 
 
 def _open_platform_session(connection: Connection, state: TransactionState, access: PlatformAccess) -> UUID:
-    """Commit the audit row first, in a transaction of its own, so that no rollback erases it."""
+    """Commit the audit row first, in a transaction of its own, so that no rollback erases it.
+
+    A standby cannot take one. There the scope acts under the row that it committed on another engine, its
+    primary's: once that row has been replicated the policies know it, and until then they show nothing.
+    """
     engine = connection.engine
     known = access.session_ids.get(engine)
     if known is not None and time.monotonic() - known[1] < _SESSION_LIFE_S:
@@ -183,11 +188,19 @@ def _open_platform_session(connection: Connection, state: TransactionState, acce
     try:
         cursor.execute(_OPEN_SESSION, (session_id, access.actor, access.reason))
         raw.commit()
+        opened = (session_id, time.monotonic())
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        opened = max(access.session_ids.values(), key=itemgetter(1), default=(session_id, -_SESSION_LIFE_S))
+        if time.monotonic() - opened[1] >= _SESSION_LIFE_S:
+            raise PlatformAccessError(
+                "the audit row of a platform scope cannot be written: the server is read-only",
+                hint="in the same platform_scope, use an engine of its primary first; the row arrives by replication",
+            ) from error
     finally:
         cursor.close()
         raw.rollback()
-    access.session_ids[engine] = (session_id, time.monotonic())
-    return session_id
+    access.session_ids[engine] = opened
+    return opened[0]
 
 
 def _refuse_two_phase(_connection: Connection, _xid: object) -> None:
