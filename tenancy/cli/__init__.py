@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from tenancy.cli.explain import explain
 from tenancy.cli.roles import bootstrap, check
 
 main = click.version_option(package_name="sqlalchemy-tenancy")(
     click.Group(
         "tenancy",
-        commands=[bootstrap, check],
+        commands=[bootstrap, check, explain],
         help="Multi-tenancy in which PostgreSQL itself refuses foreign rows.",
     )
 )

@@ -22,7 +22,18 @@ from tenancy.errors import (
     SuspendedTenantError,
     TenancyError,
 )
-from tenancy.flask.problems import NOT_FOUND, SUSPENDED, Problem, problem_of, render_problem
+from tenancy.flask.commands import commands
+from tenancy.flask.explanation import (
+    ASKED,
+    TRACE,
+    TRACE_HEADER,
+    Explanation,
+    end_with_explanation,
+    explain,
+    refusal_of,
+    trace_line,
+)
+from tenancy.flask.problems import Problem, problem_of, render_problem
 from tenancy.flask.visits import VISIT, Body, Door, Opened, Visit
 from tenancy.resolvers import Chain, Resolver, Trace, for_single_tenant
 from tenancy.session import TenantSession, guard_sessions
@@ -93,6 +104,7 @@ class Tenancy:
         if isinstance(self.chain.directory, SQLDirectory) and not self.chain.directory.is_bound:
             self.chain.directory.bind(engine)
         app.extensions["tenancy"] = self
+        app.cli.add_command(commands)
         # First in and last out, whatever was registered before: all other hooks run in the tenant's scope.
         app.before_request_funcs.setdefault(None, []).insert(0, self._enter)
         app.after_request_funcs.setdefault(None, []).insert(0, self._seal)
@@ -139,6 +151,13 @@ class Tenancy:
         found = {endpoint: _exemption(app, endpoint) for endpoint in sorted(app.view_functions)}
         return {endpoint: reason for endpoint, reason in found.items() if reason is not None}
 
+    def explain(self, app: Flask, environ: dict[str, Any]) -> Explanation:
+        """Return why a request to the app would be answered as it would be, without running its route.
+
+        environ: the request's WSGI environ; `werkzeug.test.EnvironBuilder` makes one.
+        """
+        return explain(app, environ)
+
     def leaks(self) -> list[str]:
         """Name the tenants of requests that hold a session or a scope open: between requests, none may."""
         return [f"request for tenant {visit.tenant.id!r}" for visit in list(self._opened.visits)]
@@ -153,9 +172,14 @@ class Tenancy:
         return visit
 
     def _enter(self) -> Response | None:
-        if request.endpoint is not None and _exemption(current_app, request.endpoint) is not None:
+        exempt = None if request.endpoint is None else _exemption(current_app, request.endpoint)
+        if ASKED in request.environ:
+            end_with_explanation(self.chain, exempt, self._is_member, self._render)
+        if exempt is not None:
             return None
         trace = self.chain.explain(request)
+        if current_app.debug:
+            request.environ[TRACE] = trace
         if trace.error is None and trace.tenant is not None:
             account = self._account_of(trace) if self._account_of is not None else None
             request.environ[VISIT] = Visit(self._opened, trace, trace.tenant, account)
@@ -165,28 +189,32 @@ class Tenancy:
         return self._refuse(trace)
 
     def _refuse(self, trace: Trace) -> Response:
-        error = trace.error
-        if isinstance(error, NoTenantError):
-            return self._render(NOT_FOUND)
-        if isinstance(error, SuspendedTenantError) and trace.tenant is not None and self._is_member is not None:
-            return self._render(SUSPENDED if self._is_member(trace.tenant, trace) else NOT_FOUND)
+        error, tenant = trace.error, trace.tenant
+        is_member = (
+            isinstance(error, SuspendedTenantError)
+            and tenant is not None
+            and self._is_member is not None
+            and self._is_member(tenant, trace)
+        )
         if isinstance(error, ConflictingReferencesError):
             named = {step.evidence.source: str(step.tenant_id) for step in trace.steps}
             security_log.warning("tenancy.references_conflicted", extra={"evidence": named})
             # The app itself, as Flask's own signals send it: the proxy's types do not show the method.
             references_conflicted.send(current_app._get_current_object(), trace=trace)  # type: ignore[attr-defined]
-        if error is None:
-            raise AssertionError("a trace has a tenant or an error")
-        return self._answer(error)
+        return self._show(refusal_of(trace, is_member=is_member), error)
 
     def _answer(self, error: TenancyError | DBAPIError) -> Response:
-        problem = problem_of(error)
+        return self._show(problem_of(error), error)
+
+    def _show(self, problem: Problem, error: Exception | None) -> Response:
         if problem.status >= 500:
             log.error("request.failed", extra={"code": problem.code}, exc_info=error)
         return self._render(problem)
 
     def _seal(self, response: Response) -> Response:
         visit = request.environ.get(VISIT)
+        if current_app.debug and TRACE in request.environ:
+            response.headers[TRACE_HEADER] = trace_line(request.environ[TRACE])
         if not isinstance(visit, Visit):
             return response
         response.vary.update(self.chain.vary)

@@ -15,6 +15,7 @@ from tenancy.resolvers.evidence import (
     from_subdomain,
     host_of,
 )
+from tenancy.resolvers.looks import Look, look, printable
 from tenancy.resolvers.spelling import RESERVED_SLUGS, normalize_domain, normalize_slug, parse_tenant_id, valid_slug
 from tenancy.resolvers.tokens import TokenResolver, VerificationKey, from_jwt
 
@@ -23,6 +24,7 @@ __all__ = [
     "RESERVED_SLUGS",
     "Chain",
     "Evidence",
+    "Look",
     "PathPrefix",
     "Request",
     "Resolution",
@@ -39,9 +41,11 @@ __all__ = [
     "from_query",
     "from_subdomain",
     "host_of",
+    "look",
     "normalize_domain",
     "normalize_slug",
     "parse_tenant_id",
+    "printable",
     "resolve",
     "valid_slug",
 ]

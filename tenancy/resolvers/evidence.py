@@ -140,7 +140,9 @@ class PathPrefix:
 
 
 @dataclass(frozen=True)
-class _Header:
+class HeaderPair:
+    """See `from_header`."""
+
     id_header: str
     slug_header: str
 
@@ -162,7 +164,9 @@ class _Header:
 
 
 @dataclass(frozen=True)
-class _Query:
+class QueryParameter:
+    """See `from_query`."""
+
     name: str
     vary: tuple[str, ...] = ()
 
@@ -178,6 +182,16 @@ class _Query:
                 hint="name the tenant of a write by its host, path, header or token",
             )
         return Evidence("query", slug_reference(values[0], source))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """See `for_single_tenant`: the evidence is the same for every request."""
+
+    evidence: Evidence
+
+    def __call__(self, _request: Request) -> Evidence:
+        return self.evidence
 
 
 def from_subdomain(base_domain: str, *, reserved: Iterable[str] = RESERVED_SLUGS) -> Resolver:
@@ -210,12 +224,12 @@ def from_header(*, id_header: str = "X-Tenant-ID", slug_header: str = "X-Tenant-
     WSGI spells `X_Tenant_ID` and `X-Tenant-ID` alike, so the server must drop names with underscores;
     gunicorn and Werkzeug do.
     """
-    return _Header(id_header, slug_header)
+    return HeaderPair(id_header, slug_header)
 
 
 def from_query(name: str = "tenant") -> Resolver:
     """Take the slug from the query of a request that changes nothing; on any other the parameter is an error."""
-    return _Query(name)
+    return QueryParameter(name)
 
 
 def for_single_tenant(slug: str, resolvers: Iterable[Resolver]) -> tuple[Resolver, ...]:
@@ -226,4 +240,4 @@ def for_single_tenant(slug: str, resolvers: Iterable[Resolver]) -> tuple[Resolve
     if not valid_slug(slug):
         raise ConfigurationError(f"single_tenant is {slug!r}, which is no slug", hint="name the one tenant by its slug")
     setting = Evidence("single-tenant setting", Reference("slug", slug))
-    return (lambda _request: setting, *(r for r in resolvers if not isinstance(r, Subdomain | CustomDomain)))
+    return (Setting(setting), *(r for r in resolvers if not isinstance(r, Subdomain | CustomDomain)))

@@ -90,6 +90,16 @@ class TokenResolver:
             _refuse("it names no tenant")
         return found
 
+    def unverified(self, request: Request) -> Mapping[str, Any] | None:
+        """Return what a token says of its tenant, maker, audience and times, to explain why it is refused."""
+        parts = request.environ.get("HTTP_AUTHORIZATION", "").split(".")
+        try:
+            claims = _json_object(parts[1]) if len(parts) == 3 else None
+        except InvalidTokenError:
+            return None
+        shown = ("iss", "aud", "iat", "nbf", "exp", self._id_claim, self._slug_claim)
+        return None if claims is None else {name: claims[name] for name in shown if name in claims}
+
     def verify(self, token: str) -> Mapping[str, Any]:
         """Return the claims of a token that is signed by one of our keys, for us, and now.
 
