@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -19,6 +20,7 @@ from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.errors import ConfigurationError, PlatformAccessError, UnsafeConnectionError
+from tenancy.signing import SigningKey, Tokens
 from tenancy.transactions import TransactionState
 
 if TYPE_CHECKING:
@@ -29,31 +31,33 @@ _SESSION_LIFE_S = 50 * 60.0
 _OPEN_SESSION = "INSERT INTO tenancy.platform_session (id, actor, reason) VALUES (%s, %s, %s)"
 
 
-def create_tenant_engine(url: Any, **options: Any) -> Engine:
+def create_tenant_engine(url: Any, *, signing_key: SigningKey | None = None, **options: Any) -> Engine:
     """Create an engine whose transactions carry the scope they are used in.
 
     url: `postgresql+psycopg://...` for the app or the platform role. options: those of `create_engine`.
+    signing_key: for a database whose policies demand signed scopes, and only for such a one.
     Every new connection's role, settings and server are checked once, when it is made.
     Raises: ConfigurationError - another driver, or an option that would let a statement run unbound.
     UnsafeConnectionError - later, at the first connection, if its role could see past the policies.
     """
     _refuse(url, options)
-    return guard_engine(create_engine(url, **options))
+    return guard_engine(create_engine(url, **options), signing_key=signing_key)
 
 
-def create_async_tenant_engine(url: Any, **options: Any) -> AsyncEngine:
+def create_async_tenant_engine(url: Any, *, signing_key: SigningKey | None = None, **options: Any) -> AsyncEngine:
     """Create the asynchronous form of `create_tenant_engine`, with the same refusals. Needs the extra `asyncio`."""
     from sqlalchemy.ext.asyncio import create_async_engine  # not at the top: it needs greenlet
 
     _refuse(url, options)
     engine = create_async_engine(url, **options)
-    guard_engine(engine.sync_engine)
+    guard_engine(engine.sync_engine, signing_key=signing_key)
     return engine
 
 
-def guard_engine(engine: Engine) -> Engine:
+def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None) -> Engine:
     """Make an engine that someone else created carry the scope; before its first connection. Repeatable.
 
+    signing_key: as for `create_tenant_engine`; it belongs to the first call.
     Raises: ConfigurationError - it uses another driver, AUTOCOMMIT or a pool that does not roll back; or later, at
     a transaction, if a connection made earlier turns up.
     """
@@ -65,9 +69,16 @@ def guard_engine(engine: Engine) -> Engine:
         raise _unsafe_option("pool_reset_on_return", "not rollback")
     _refuse_engine_autocommit(engine, engine.get_execution_options())
     if event.contains(engine, "begin", _note_scope):
+        if signing_key is not None:
+            raise ConfigurationError(
+                "the engine is guarded already, and its connections may be open without the signing key",
+                hint="pass signing_key where the engine is guarded first",
+            )
         return engine
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _check, insert=True)  # before SQLAlchemy's own first statements
+    if signing_key is not None:
+        event.listen(engine, "connect", partial(_give_tokens, Tokens(signing_key)), insert=True)  # before the check
     event.listen(engine, "checkout", _refuse_inherited)
     event.listen(engine, "begin", _note_scope)
     event.listen(engine, "begin_twophase", _refuse_two_phase)
@@ -121,6 +132,7 @@ def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
     try:
         found = _look_at(connection, state)
         check_connection(found)
+        _check_signing(found, state)
     except psycopg.OperationalError as error:
         if not state.connection.broken:
             raise
@@ -132,6 +144,23 @@ def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
         connection.close()  # a pool forgets a connection whose listener failed, and would leave it open
         raise
     state.is_platform = found["is_platform"]
+
+
+def _give_tokens(tokens: Tokens, _connection: object, entry: ConnectionPoolEntry) -> None:
+    _state_of(entry.driver_connection).tokens = tokens
+
+
+def _check_signing(found: Mapping[str, Any], state: TransactionState) -> None:
+    if found["is_signed"] and state.tokens is None:
+        raise ConfigurationError(
+            "the database demands a signature of every scope, and this engine has no key",
+            hint="pass signing_key=SigningKey.parse(...) with what `tenancy keys add` printed",
+        )
+    if state.tokens is not None and not found["is_signed"]:
+        raise ConfigurationError(
+            "the engine signs its scopes, and the database verifies no signature",
+            hint="migrate it with tenancy.alembic.install(signed=True), or leave signing_key out",
+        )
 
 
 def _look_at(connection: Any, state: TransactionState) -> dict[str, Any]:

@@ -28,7 +28,9 @@ SELECT session_user::text AS login, current_user::text AS acting, r.rolsuper, r.
        current_setting('server_version_num')::int AS version,
        coalesce((SELECT has_column_privilege(c.oid, 'actor', 'INSERT') FROM pg_class c
                  JOIN pg_namespace n ON n.oid = c.relnamespace
-                 WHERE n.nspname = 'tenancy' AND c.relname = 'platform_session'), false) AS is_platform
+                 WHERE n.nspname = 'tenancy' AND c.relname = 'platform_session'), false) AS is_platform,
+       EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+               WHERE n.nspname = 'tenancy' AND p.proname = 'bind_scope') AS is_signed
 FROM pg_roles r WHERE r.rolname = session_user
 """
 _ATTRIBUTES = {

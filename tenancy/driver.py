@@ -16,20 +16,20 @@ from typing import Any, Self, cast
 import psycopg
 
 from tenancy.errors import ConfigurationError, StatementRefusedError
-from tenancy.transactions import TransactionState
+from tenancy.transactions import Message, TransactionState
 
 
-def _send_ahead(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[bytes]) -> None:
+def _send_ahead(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[Message]) -> None:
     """Put the library's own statements into libpq's buffer, to leave in one write with the next statement.
 
     A cursor would send each at once, which costs a system call and a server wake-up a piece, and would in
     time prepare them, one for each tenant. psycopg's own queue waits for the socket before each command.
     """
-    for statement in statements:
+    for statement, parameters in statements:
         if pipeline.command_queue:  # a pipeline of the user's own, with commands that go first
-            pipeline.command_queue.append(partial(pipeline.pgconn.send_query_params, statement, None))
+            pipeline.command_queue.append(partial(pipeline.pgconn.send_query_params, statement, parameters))
         else:
-            pipeline.pgconn.send_query_params(statement, None)
+            pipeline.pgconn.send_query_params(statement, parameters)
         pipeline.result_queue.append(None)
 
 
@@ -117,7 +117,7 @@ class TenantConnection(psycopg.Connection[Any]):
         """Begin before a statement that cannot share its flight."""
         self._send(self.state.admit(query, is_copy=is_copy))
 
-    def _send(self, opening: Sequence[bytes]) -> None:
+    def _send(self, opening: Sequence[Message]) -> None:
         if opening:
             with self.pipeline() as pipeline:
                 _send_ahead(pipeline, opening)
@@ -220,7 +220,7 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         """Begin before a statement that cannot share its flight."""
         await self._send(self.state.admit(query, is_copy=is_copy))
 
-    async def _send(self, opening: Sequence[bytes]) -> None:
+    async def _send(self, opening: Sequence[Message]) -> None:
         if opening:
             async with self.pipeline() as pipeline:
                 _send_ahead(pipeline, opening)

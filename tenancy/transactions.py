@@ -13,9 +13,16 @@ from psycopg.pq import TransactionStatus
 
 from tenancy.context import Scope, current_scope
 from tenancy.errors import ConfigurationError, NoTenantError, StatementRefusedError, WrongTenantError
+from tenancy.signing import Tokens
 from tenancy.statements import admit, admit_copy
 
+# A statement of the library's own, and its parameters.
+Message = tuple[bytes, Sequence[bytes] | None]
+
 _PING = ";"  # SQLAlchemy's pre-ping on PostgreSQL: it must not begin a transaction
+# A WITH HOLD cursor that got past the guard; to close it at check-in costs a flight.
+_CLOSE_ALL: Message = (b"CLOSE ALL", None)
+_BIND = b"SELECT tenancy.bind_scope($1, $2, $3, $4)"
 _ISOLATION = {level: level.name.replace("_", " ") for level in IsolationLevel}
 
 
@@ -29,6 +36,7 @@ class TransactionState:
         self.connection = connection
         self.pid = os.getpid()
         self.is_platform = False
+        self.tokens: Tokens | None = None  # of a database that verifies scopes
         self._forget()
 
     def _forget(self) -> None:
@@ -56,7 +64,7 @@ class TransactionState:
         self.scope = None if internal else current_scope()
         self.session_id, self.is_noted, self.is_internal = session_id, True, internal
 
-    def admit(self, query: Any, *, is_copy: bool = False) -> Sequence[bytes]:
+    def admit(self, query: Any, *, is_copy: bool = False) -> Sequence[Message]:
         """Return what must be sent before this statement, having checked that it may run here and now.
 
         is_copy: psycopg will send it by the simple protocol, which would run a second statement too.
@@ -72,7 +80,7 @@ class TransactionState:
             self.has_written = True
         return opening
 
-    def open(self) -> Sequence[bytes]:
+    def open(self) -> Sequence[Message]:
         """Return what begins the transaction for its scope; nothing when it has begun.
 
         Raises: WrongTenantError, NoTenantError - the transaction belongs to another scope than the current.
@@ -110,22 +118,27 @@ class TransactionState:
         self._forget()
         return is_clean
 
-    def _opening(self) -> Sequence[bytes]:
-        """BEGIN and the three settings. All three are sent each time, so that no session-wide value shows through."""
+    def _opening(self) -> Sequence[Message]:
+        """BEGIN and the settings. All are sent each time, so that no session-wide value shows through."""
         scope = self.scope
         if self.is_internal:  # the check of a new connection must see what is set outside any transaction
             return (self._begin(reads_across=False),)
-        scoped = (
-            b"CLOSE ALL",  # a WITH HOLD cursor that got past the guard; to close it at check-in costs a flight
-            _set_local("app.tenant_id", scope.tenant if scope else None),
-            _set_local("app.account_id", scope.account if scope else None),
-            _set_local("app.platform_session", self.session_id),
-        )
+        tenant, account = (scope.tenant, scope.account) if scope else (None, None)
+        scoped: tuple[Message, ...]
+        if self.tokens is not None:
+            scoped = (_CLOSE_ALL, _bind(tenant, account, self.session_id, self.tokens))
+        else:
+            scoped = (
+                _CLOSE_ALL,
+                _set_local("app.tenant_id", tenant),
+                _set_local("app.account_id", account),
+                _set_local("app.platform_session", self.session_id),
+            )
         if self._status != TransactionStatus.IDLE:  # inside psycopg's own transaction block
             return scoped
         return (self._begin(reads_across=bool(scope and scope.platform and scope.tenant is None)), *scoped)
 
-    def _begin(self, *, reads_across: bool) -> bytes:
+    def _begin(self, *, reads_across: bool) -> Message:
         connection = self.connection
         parts = ["BEGIN"]
         if connection.isolation_level is not None:
@@ -134,7 +147,7 @@ class TransactionState:
             parts.append("READ ONLY" if reads_across or connection.read_only else "READ WRITE")
         if connection.deferrable is not None:
             parts.append("DEFERRABLE" if connection.deferrable else "NOT DEFERRABLE")
-        return " ".join(parts).encode()
+        return " ".join(parts).encode(), None
 
     def _text_of(self, query: Any) -> str:
         if isinstance(query, bytes):
@@ -146,6 +159,12 @@ class TransactionState:
         )
 
 
-def _set_local(name: str, value: UUID | None) -> bytes:
+def _set_local(name: str, value: UUID | None) -> Message:
     # Only a UUID reaches this text: SET takes no parameters, and Citus needs SET rather than set_config.
-    return f"SET LOCAL {name} = '{value if isinstance(value, UUID) else ''}'".encode()
+    return f"SET LOCAL {name} = '{value if isinstance(value, UUID) else ''}'".encode(), None
+
+
+def _bind(tenant: UUID | None, account: UUID | None, session_id: UUID | None, tokens: Tokens) -> Message:
+    # As parameters, which pg_stat_activity does not show: a token must not be read by another session.
+    ids = [str(value).encode() if value is not None else b"" for value in (tenant, account, session_id)]
+    return _BIND, [*ids, tokens.token(tenant, account)]

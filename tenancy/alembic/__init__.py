@@ -12,7 +12,7 @@ from alembic.operations.ops import AddColumnOp
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority
 
-from tenancy.alembic import adoption, guards, operations, rows
+from tenancy.alembic import adoption, guards, operations, rows, views
 from tenancy.alembic.autogenerate import compare_guards
 from tenancy.alembic.execution import Installation, is_first_installation, remember_installation
 from tenancy.alembic.rendering import render_lifted, render_lowered, render_operation
@@ -36,17 +36,23 @@ _OPERATIONS: tuple[type, ...] = (
     adoption.AbandonTableOp,
     rows.LiftForce,
     rows.ForEachTenant,
+    views.CreateTenantViewOp,
+    views.DropTenantViewOp,
+    views.CreateTenantMaterializedViewOp,
+    views.DropTenantMaterializedViewOp,
+    views.RefreshTenantMaterializedView,
 )
 
 
-def install(*, roles: Roles | None = None, flavour: Flavour = "postgres") -> None:
+def install(*, roles: Roles | None = None, flavour: Flavour = "postgres", signed: bool = False) -> None:
     """Teach alembic tenancy's operations, their text in revision files, and the comparison behind autogenerate.
 
-    Call it in `env.py`; calling it again only changes roles and flavour. roles: None for the default prefix.
+    Call it in `env.py`; calling it again only changes what it was told. roles: None for the default prefix.
+    signed: the policies are to demand signed scopes; autogenerate then writes the step there, or back.
     The comparison needs no `autogenerate_plugins`; naming "tenancy.*" there is fine.
     """
     is_first = is_first_installation()
-    remember_installation(Installation(roles or Roles(), flavour))
+    remember_installation(Installation(roles or Roles(), flavour, signed))
     if not is_first:
         return
     for operation in _OPERATIONS:

@@ -84,6 +84,8 @@ def _keep_own_schema(upgrade: UpgradeOps) -> None:
 def _before(found: Comparison) -> Iterator[MigrateOperation]:
     if not found.is_installed:
         yield InstallTenancyOp()
+    elif found.is_signed != found.installation.signed:
+        yield ReinstallTenancyOp(signed=found.installation.signed)
     elif found.changed_functions:
         yield ReinstallTenancyOp()
     yield from _drop_lookups(found)

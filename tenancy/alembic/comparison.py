@@ -22,6 +22,7 @@ from tenancy.rls.migrations import (
     is_installed,
     read_routines,
 )
+from tenancy.rls.signatures import SIGNED_MARK
 from tenancy.tables import TENANT_KEY, mark_of
 
 Key = tuple[str | None, str]
@@ -52,6 +53,11 @@ class Comparison:
     policies: dict[GuardedTable, tuple[Policy, ...]]
     routines: dict[str, Routine]
     fresh: dict[str, Routine]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the policies of the database demand signed scopes."""
+        return SIGNED_MARK in self.routines
 
     @property
     def changed_functions(self) -> list[str]:
@@ -152,7 +158,7 @@ def read_comparison(
     states = rls.read_state(connection, [_bare(key) for key in {*wanted, *platform, *dropped} - created])
     routines = read_routines(connection)
     installed = is_installed(connection)
-    with freshly_installed(connection, roles, flavour):
+    with freshly_installed(connection, roles, flavour, signed=installation.signed):
         fresh = read_routines(connection)
         policies = rls.canonical_policies(connection, list(wanted.values()), roles, flavour)
         fresh |= fresh_lookups(connection, lookups, roles)

@@ -19,6 +19,7 @@ class Installation:
 
     roles: Roles
     flavour: Flavour
+    signed: bool = False
 
 
 _installations: list[Installation] = []

@@ -10,7 +10,9 @@ from alembic.operations.ops import AddColumnOp, MigrateOperation
 
 from tenancy import rls
 from tenancy.alembic.execution import current_installation, run
+from tenancy.errors import MigrationError
 from tenancy.lookups import Lookup
+from tenancy.rls.migrations import is_signed
 
 
 class TenancyOp(MigrateOperation):
@@ -39,49 +41,85 @@ def run_operation(operations: Operations, operation: TenancyOp) -> None:
 
 
 class InstallTenancyOp(TenancyOp):
+    """signed: whether the policies demand signed scopes; None for what `tenancy.alembic.install` was told."""
+
     verb = "install_tenancy"
 
+    def __init__(self, *, signed: bool | None = None) -> None:
+        self.signed = signed
+
+    @property
+    def arguments(self) -> tuple[tuple[str, ...], dict[str, object]]:
+        return (), {} if self.signed is None else {"signed": self.signed}
+
     @classmethod
-    def install_tenancy(cls, operations: Operations) -> None:
-        """Create schema `tenancy`: the functions that policies call, and the platform's audit table."""
-        operations.invoke(cls())
+    def install_tenancy(cls, operations: Operations, *, signed: bool | None = None) -> None:
+        """Create schema `tenancy`: the functions that policies call, and the platform's audit table.
+
+        signed: the policies also demand a signature of each scope; None for what `install` in env.py says.
+        """
+        operations.invoke(cls(signed=signed))
 
     def run(self, operations: Operations) -> None:
         installed = current_installation()
-        run(operations, rls.install_sql(installed.roles, installed.flavour))
+        signed = installed.signed if self.signed is None else self.signed
+        run(operations, rls.install_sql(installed.roles, installed.flavour, signed=signed))
 
     def reverse(self) -> MigrateOperation:
-        return UninstallTenancyOp()
+        return UninstallTenancyOp(signed=self.signed)
 
 
 class ReinstallTenancyOp(InstallTenancyOp):
     verb = "reinstall_tenancy"
 
     @classmethod
-    def reinstall_tenancy(cls, operations: Operations) -> None:
+    def reinstall_tenancy(cls, operations: Operations, *, signed: bool | None = None) -> None:
         """Write the functions of schema `tenancy` anew, after an upgrade of the library or a change by hand.
 
         Its reverse does the same: the functions are those of the installed library, not of a revision.
+        signed: True or False is the step to signed scopes, or back; back, every signing key is lost.
+        Raises: MigrationError - a signed database, and neither this call nor env.py says so.
         """
-        operations.invoke(cls())
+        operations.invoke(cls(signed=signed))
+
+    def run(self, operations: Operations) -> None:
+        installed = current_installation()
+        if self.signed is False:
+            run(operations, rls.unsign_sql(installed.roles))
+            return
+        if self.signed is None and not installed.signed and _is_signed(operations):
+            raise MigrationError(
+                "the database demands signed scopes, and env.py does not say so",
+                hint="call tenancy.alembic.install(signed=True), or op.reinstall_tenancy(signed=False) to end that",
+            )
+        super().run(operations)
 
     def reverse(self) -> MigrateOperation:
-        return ReinstallTenancyOp()
+        return ReinstallTenancyOp(signed=None if self.signed is None else not self.signed)
 
 
-class UninstallTenancyOp(TenancyOp):
+class UninstallTenancyOp(InstallTenancyOp):
     verb = "uninstall_tenancy"
 
     @classmethod
-    def uninstall_tenancy(cls, operations: Operations) -> None:
-        """Drop schema `tenancy`. Lost: the audit of platform sessions. Fails while a table is guarded."""
-        operations.invoke(cls())
+    def uninstall_tenancy(cls, operations: Operations, *, signed: bool | None = None) -> None:
+        """Drop schema `tenancy`. Lost: the audit of platform sessions, and every signing key.
+
+        Fails while a table is guarded. signed: for its reverse, as in `install_tenancy`.
+        """
+        operations.invoke(cls(signed=signed))
 
     def run(self, operations: Operations) -> None:
-        run(operations, rls.uninstall_sql(current_installation().roles))
+        run(operations, rls.uninstall_sql(current_installation().roles, signed=_is_signed(operations)))
 
     def reverse(self) -> MigrateOperation:
-        return InstallTenancyOp()
+        return InstallTenancyOp(signed=self.signed)
+
+
+def _is_signed(operations: Operations) -> bool:
+    if operations.migration_context.as_sql:
+        return current_installation().signed
+    return is_signed(operations.get_bind())
 
 
 # Lookups ---------------------------------------------------------------------------------------------

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from tenancy.errors import ConfigurationError
 from tenancy.lookups import Lookup
 from tenancy.rls.names import SCHEMA, Flavour
 from tenancy.rls.roles import Roles
+from tenancy.rls.signatures import key_table_sql, signed_definitions
 
 
-def install_sql(roles: Roles, flavour: Flavour = "postgres") -> list[str]:
-    """Return the statements, run as the owner, that make schema `tenancy`; repeatable over an older version."""
+def install_sql(roles: Roles, flavour: Flavour = "postgres", *, signed: bool = False) -> list[str]:
+    """Return the statements, run as the owner, that make schema `tenancy`; repeatable over an older version.
+
+    signed: the policies also demand a signature of the scope, by a key of table `tenancy.signing_key`.
+    Raises: ConfigurationError - signed, for Citus.
+    """
     statements = [
         f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
         f"REVOKE ALL ON SCHEMA {SCHEMA} FROM PUBLIC",
@@ -16,8 +22,9 @@ def install_sql(roles: Roles, flavour: Flavour = "postgres") -> list[str]:
         f"GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO {roles.lookup}",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {roles.owner} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
         *_platform_session_sql(roles),
+        *(key_table_sql(roles) if signed else ()),
     ]
-    for signature, definition in function_definitions(roles, flavour).items():
+    for signature, definition in function_definitions(roles, flavour, signed=signed).items():
         statements += [
             f"CREATE OR REPLACE FUNCTION {SCHEMA}.{signature} {definition}",
             f"REVOKE ALL ON FUNCTION {SCHEMA}.{signature} FROM PUBLIC",
@@ -34,19 +41,34 @@ def install_sql(roles: Roles, flavour: Flavour = "postgres") -> list[str]:
     ]
 
 
-def uninstall_sql(roles: Roles) -> list[str]:
+def uninstall_sql(roles: Roles, *, signed: bool = False) -> list[str]:
     """Return the statements that remove schema `tenancy`; they fail while a table is still guarded."""
-    tables = [f"DROP TABLE {SCHEMA}.platform_session"]
+    tables = [f"DROP TABLE {SCHEMA}.platform_session", *([f"DROP TABLE {SCHEMA}.signing_key"] if signed else ())]
+    names = reversed(function_definitions(roles, signed=signed))
     return [
-        *(f"DROP FUNCTION {SCHEMA}.{name}" for name in reversed(function_definitions(roles)) if "refuse" not in name),
+        *(f"DROP FUNCTION {SCHEMA}.{name}" for name in names if "refuse" not in name),
         *tables,
         f"DROP FUNCTION {SCHEMA}.refuse_change()",
         f"DROP SCHEMA {SCHEMA}",
     ]
 
 
-def function_definitions(roles: Roles, flavour: Flavour = "postgres") -> dict[str, str]:
+def unsign_sql(roles: Roles) -> list[str]:
+    """Return the statements that make a signed schema `tenancy` an unsigned one. Lost: every signing key."""
+    return [
+        *install_sql(roles),
+        *(f"DROP FUNCTION IF EXISTS {SCHEMA}.{name}" for name in reversed(signed_definitions(roles))),
+        f"DROP TABLE IF EXISTS {SCHEMA}.signing_key",
+    ]
+
+
+def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed: bool = False) -> dict[str, str]:
     """Return the text of each function by its signature, in order of creation."""
+    if signed and flavour == "citus":
+        raise ConfigurationError(
+            "signed scopes need the keys' table on every node, and Citus workers have none",
+            hint="leave signed out for the citus flavour, and harden the database instead",
+        )
     tenant, account = _setting("app.tenant_id"), _setting("app.account_id")
     platform = f"'{roles.platform}'"
     definitions = {
@@ -73,11 +95,19 @@ def function_definitions(roles: Roles, flavour: Flavour = "postgres") -> dict[st
             f"ELSE {SCHEMA}.platform_session_valid() END",
         ),
     }
+    if signed:
+        definitions |= signed_definitions(roles)
     for noun in ("tenant", "account"):
+        # Unbound comes first: no_tenant() says that better than a missing signature.
+        bound = (
+            f"WHEN {SCHEMA}.current_{noun}() IS NULL THEN NULL ELSE {SCHEMA}.signed_{noun}()"
+            if signed
+            else (f"ELSE {SCHEMA}.current_{noun}()")
+        )
         definitions[f"guarded_{noun}()"] = _sql(
             "uuid",
             f"SELECT CASE WHEN session_user = {platform} AND NOT {SCHEMA}.platform_session_valid() THEN NULL "
-            f"ELSE {SCHEMA}.current_{noun}() END",
+            f"{bound} END",
         )
     definitions["refuse_change()"] = (
         "RETURNS trigger LANGUAGE plpgsql AS $$\n"
@@ -168,7 +198,8 @@ def create_lookup_sql(lookup: Lookup, roles: Roles) -> list[str]:
     name, table = f"{SCHEMA}.{lookup.name}", lookup.table
     argument = "" if lookup.by_account else f"key {lookup.key_type}"
     returned = ", ".join(f"{column} {table}.{column}%TYPE" for column in lookup.returns)
-    wanted = f"{SCHEMA}.current_account()" if lookup.by_account else "$1"
+    # Guarded, so that a signed database verifies the account; in a sub-select, so that it does so once.
+    wanted = f"(SELECT {SCHEMA}.guarded_account())" if lookup.by_account else "$1"
     # The lookup role is let past no_account(), so an unbound account is refused here.
     unbound = f"IF {_setting('app.account_id')} IS NULL THEN\n{_raise_unbound('account')}  END IF;\n  "
     conditions = [f"t.{lookup.key} = {wanted}", *(f"t.{column} IS NOT NULL" for column in lookup.requires)]

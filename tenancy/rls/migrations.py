@@ -15,6 +15,7 @@ from tenancy.rls.functions import create_lookup_sql, install_sql
 from tenancy.rls.names import SCHEMA, Flavour, qualified
 from tenancy.rls.policies import GuardedTable
 from tenancy.rls.roles import Roles
+from tenancy.rls.signatures import SIGNED_MARK
 
 _INSTALLED = text("SELECT to_regnamespace(:schema) IS NOT NULL")
 _ROUTINES = text("""
@@ -47,7 +48,8 @@ _USABLE = text("""
 _LOOKUP_SOURCE = re.compile(
     r"\n#variable_conflict use_column\nBEGIN (?:IF [^;]+;\n  END IF;\n  )?"
     r"RETURN QUERY SELECT (?P<returns>[\w., ]+) FROM public\.(?P<table>\w+) t\n"
-    r"  WHERE t\.(?P<key>\w+) = (?:\$1|tenancy\.current_account\(\))(?P<requires>(?: AND t\.\w+ IS NOT NULL)*); END "
+    r"  WHERE t\.(?P<key>\w+) = (?:\$1|\(SELECT tenancy\.guarded_account\(\)\))"
+    r"(?P<requires>(?: AND t\.\w+ IS NOT NULL)*); END "
 )
 
 
@@ -85,6 +87,11 @@ def is_installed(connection: Connection) -> bool:
     return bool(connection.execute(_INSTALLED, {"schema": SCHEMA}).scalar_one())
 
 
+def is_signed(connection: Connection) -> bool:
+    """Whether the policies of the database demand signed scopes."""
+    return SIGNED_MARK in read_routines(connection)
+
+
 def read_routines(connection: Connection) -> dict[str, Routine]:
     """Return the functions of schema `tenancy` by name; none when it does not exist."""
     return {
@@ -94,7 +101,9 @@ def read_routines(connection: Connection) -> dict[str, Routine]:
 
 
 @contextmanager
-def freshly_installed(connection: Connection, roles: Roles, flavour: Flavour) -> Iterator[None]:
+def freshly_installed(
+    connection: Connection, roles: Roles, flavour: Flavour, *, signed: bool = False
+) -> Iterator[None]:
     """Put a fresh schema `tenancy` in place of the real one inside the block, in a savepoint rolled back after it.
 
     What the server makes of our text can then be read and compared; nobody else ever sees it.
@@ -103,7 +112,7 @@ def freshly_installed(connection: Connection, roles: Roles, flavour: Flavour) ->
     try:
         if is_installed(connection):
             connection.exec_driver_sql(f"ALTER SCHEMA {SCHEMA} RENAME TO {SCHEMA}_set_aside")
-        send(connection, install_sql(roles, flavour))
+        send(connection, install_sql(roles, flavour, signed=signed))
         yield
     finally:
         savepoint.rollback()

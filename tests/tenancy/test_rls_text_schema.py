@@ -232,7 +232,7 @@ def test_lookup_by_the_bound_account_refuses_an_unbound_one() -> None:
           HINT = 'run it inside tenancy.account_scope(...), or SET LOCAL app.account_id first';
         END IF;
         RETURN QUERY SELECT t.tenant_id, t.role FROM public.members t
-        WHERE t.account_id = tenancy.current_account(); END $$
+        WHERE t.account_id = (SELECT tenancy.guarded_account()); END $$
     """)
 
 
