@@ -99,3 +99,7 @@ class MigrationError(TenancyError):
 
 class ServerError(TenancyError):
     """No PostgreSQL server could be found or started."""
+
+
+class SeedError(TenancyError):
+    """The test kit could not make the rows that a proof is about."""
