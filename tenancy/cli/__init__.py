@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from tenancy.cli.doctor import doctor
 from tenancy.cli.explain import explain
 from tenancy.cli.roles import bootstrap, check
 
 main = click.version_option(package_name="sqlalchemy-tenancy")(
     click.Group(
         "tenancy",
-        commands=[bootstrap, check, explain],
+        commands=[bootstrap, check, doctor, explain],
         help="Multi-tenancy in which PostgreSQL itself refuses foreign rows.",
     )
 )

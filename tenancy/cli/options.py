@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
-from typing import TypeVar
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import click
 
@@ -18,3 +22,16 @@ def checked(make: Callable[..., Made], *args: object, **options: object) -> Made
         return make(*args, **options)
     except TenancyError as error:
         raise click.UsageError(str(error)) from error
+
+
+def imported(path: str, option: str, example: str) -> Any:
+    """Import what `module:name` names, also from the working directory, or say in one line why it is not to be had."""
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise click.UsageError(f"{option} is {path!r}; write it as in {example}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return attrgetter(name)(import_module(module))
+    except Exception as error:  # the module's own code runs, and may fail in any way
+        raise click.UsageError(f"{option} {path}: {type(error).__name__}: {error}") from error

@@ -21,6 +21,7 @@ from tenancy.errors import (
     NoTenantError,
     SuspendedTenantError,
     TenancyError,
+    UnsafeConnectionError,
 )
 from tenancy.flask.commands import commands
 from tenancy.flask.explanation import (
@@ -33,9 +34,11 @@ from tenancy.flask.explanation import (
     refusal_of,
     trace_line,
 )
-from tenancy.flask.problems import Problem, problem_of, render_problem
+from tenancy.flask.problems import UNSAFE, Problem, problem_of, render_problem
+from tenancy.flask.startup import STARTUP, StartupCheck
 from tenancy.flask.visits import VISIT, Body, Door, Opened, Visit
 from tenancy.resolvers import Chain, Resolver, Trace, for_single_tenant
+from tenancy.rls import Flavour
 from tenancy.session import TenantSession, guard_sessions
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,8 @@ class Tenancy:
     is_member: tells whether whoever sent the request belongs to a suspended tenant, and so may know of it.
     account_of: the account that acts, taken from the verified evidence, for the scope.
     render: how error answers look; the default suits an API and a browser.
+    startup_check: looks at the database before the first request is served for a tenant, and refuses while tenants
+        are not kept apart in it. flavour: how its policies are written.
     """
 
     def __init__(
@@ -80,6 +85,8 @@ class Tenancy:
         is_member: Callable[[TenantRecord, Trace], bool] | None = None,
         account_of: Callable[[Trace], UUID | None] | None = None,
         render: Callable[[Problem], Response] = render_problem,
+        startup_check: bool = True,
+        flavour: Flavour = "postgres",
     ) -> None:
         chosen = tuple(resolvers) if single_tenant is None else for_single_tenant(single_tenant, resolvers)
         if not chosen:
@@ -91,6 +98,8 @@ class Tenancy:
         self._is_member = is_member
         self._account_of = account_of
         self._render = render
+        self._startup_check = startup_check
+        self._flavour: Flavour = flavour
         self._opened = Opened(self._make_session)
 
     def init_app(self, app: Flask) -> None:
@@ -100,10 +109,12 @@ class Tenancy:
         """
         if "tenancy" in app.extensions:
             raise ConfigurationError("the app has a Tenancy already", hint="call init_app once for each app")
-        engine = self._engine(app)
+        engine = self.engine_of(app)
         if isinstance(self.chain.directory, SQLDirectory) and not self.chain.directory.is_bound:
             self.chain.directory.bind(engine)
         app.extensions["tenancy"] = self
+        app.extensions[STARTUP] = check = StartupCheck(engine, self._flavour)
+        check.has_passed = not self._startup_check
         app.cli.add_command(commands)
         # First in and last out, whatever was registered before: all other hooks run in the tenant's scope.
         app.before_request_funcs.setdefault(None, []).insert(0, self._enter)
@@ -158,6 +169,14 @@ class Tenancy:
         """
         return explain(app, environ)
 
+    def examine(self, app: Flask) -> None:
+        """Look at the database now, rather than at the first request for a tenant.
+
+        Raises: UnsafeConnectionError - tenants are not kept apart in it. DBAPIError - it could not be looked at.
+        """
+        check: StartupCheck = app.extensions[STARTUP]
+        check.look()
+
     def leaks(self) -> list[str]:
         """Name the tenants of requests that hold a session or a scope open: between requests, none may."""
         return [f"request for tenant {visit.tenant.id!r}" for visit in list(self._opened.visits)]
@@ -181,6 +200,12 @@ class Tenancy:
         if current_app.debug:
             request.environ[TRACE] = trace
         if trace.error is None and trace.tenant is not None:
+            check: StartupCheck = current_app.extensions[STARTUP]
+            if not check.has_passed:
+                try:
+                    check.run()
+                except UnsafeConnectionError as error:
+                    return self._show(UNSAFE, error)
             account = self._account_of(trace) if self._account_of is not None else None
             request.environ[VISIT] = Visit(self._opened, trace, trace.tenant, account)
             return None
@@ -238,7 +263,7 @@ class Tenancy:
         made: TenantSession = session() if isinstance(session, scoped_session | sessionmaker) else session
         return made
 
-    def _engine(self, app: Flask) -> Engine:
+    def engine_of(self, app: Flask) -> Engine:
         """Return the engine of the sessions, having made sure that they are tenant sessions."""
         factory: Any = self._sessions
         if _has_sessions(factory):

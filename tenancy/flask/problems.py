@@ -32,6 +32,7 @@ class Problem(NamedTuple):
 NOT_FOUND = Problem(404, "Not Found", "tenant_not_found")
 SUSPENDED = Problem(403, "Forbidden", "tenant_suspended", "This tenant is suspended.", "Ask its owner, or support.")
 FAILED = Problem(500, "Internal Server Error", "internal_error")
+UNSAFE = Problem(503, "Service Unavailable", "unsafe_database", headers=(("Retry-After", "2"),))
 UNAVAILABLE = Problem(503, "Service Unavailable", "unavailable", headers=(("Retry-After", "2"),))
 
 

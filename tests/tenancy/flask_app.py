@@ -18,10 +18,15 @@ def resolvers() -> list[Any]:
 
 
 def make_app(sessions: Any, directory: Directory, **options: Any) -> tuple[Flask, Tenancy]:
-    """Make the app with the five resolvers that need no key, unless others are given."""
+    """Make the app with the five resolvers that need no key, unless others are given.
+
+    It does not look at its database before the first request: most of these tests have none.
+    """
     app = Flask(__name__)
     app.testing = True
-    tenancy = Tenancy(**({"sessions": sessions, "directory": directory, "resolvers": resolvers()} | options))
+    tenancy = Tenancy(
+        **({"sessions": sessions, "directory": directory, "resolvers": resolvers(), "startup_check": False} | options)
+    )
     tenancy.init_app(app)
 
     @app.get("/")
