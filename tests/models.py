@@ -97,8 +97,11 @@ class Todo(TenantTable, Base):
     """A model that had its own serial key before it became a tenant table."""
 
     __tablename__ = "todos"
-    id: Mapped[int] = mapped_column(primary_key=True)  # type: ignore[assignment]
+    id: Mapped[int] = mapped_column(  # type: ignore[assignment]
+        primary_key=True, info={"across_tenants": "numbered before there were tenants"}
+    )
     title: Mapped[str] = mapped_column(String(100))
+    __table_args__ = (TenantIndex("title"),)  # the serial number leads its primary key
 
 
 person_tags = Table(

@@ -28,9 +28,9 @@ class TableState:
 _TABLES = text("""
     SELECT c.oid, n.nspname, c.relname, c.relrowsecurity, c.relforcerowsecurity
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND (c.oid = ANY (:oids) OR (n.nspname, c.relname) IN (
+    WHERE c.oid = ANY (:oids) OR c.relkind IN ('r', 'p') AND (n.nspname, c.relname) IN (
         SELECT coalesce(s, current_schema()), t
-        FROM unnest(CAST(:schemas AS text[]), CAST(:names AS text[])) AS w (s, t)))
+        FROM unnest(CAST(:schemas AS text[]), CAST(:names AS text[])) AS w (s, t))
     ORDER BY n.nspname, c.relname
 """)
 _POLICIES = text("""
@@ -63,6 +63,11 @@ def read_state(connection: Connection, tables: Iterable[GuardedTable]) -> dict[t
     default = connection.dialect.default_schema_name
     by_name = {(state.schema, state.name): state for state in found.values()}
     return {(schema, name): state for schema, name in wanted if (state := by_name.get((schema or str(default), name)))}
+
+
+def read_states(connection: Connection, oids: Iterable[int]) -> dict[int, TableState]:
+    """Return the state of relations of any kind by oid: tables, views, sequences. Three queries."""
+    return _read(connection, [], oids=list(oids))
 
 
 def _read(
@@ -121,11 +126,13 @@ def _probe(connection: Connection, number: int, table: GuardedTable, roles: Role
 
 @dataclass(frozen=True)
 class Difference:
-    """One way in which a table is not what its model asks for."""
+    """One way in which a table is not what its model asks for. `policy` or `grant`: the one that differs."""
 
     table: GuardedTable
     kind: str
     what: str
+    policy: str | None = None
+    grant: Grant | None = None
 
 
 def differences(
@@ -140,35 +147,44 @@ def differences(
     for table in tables:
         state = states.get((table.schema, table.name))
         if state is not None:
-            found += [
-                Difference(table, kind, what) for kind, what in _compare(table, state, wanted[table], roles, flavour)
-            ]
+            found += compare_row_security(table, state, wanted[table], flavour)
+            found += compare_grants(table, state, roles)
     return found
 
 
-def _compare(
-    table: GuardedTable, state: TableState, wanted: tuple[Policy, ...], roles: Roles, flavour: Flavour
-) -> Iterator[tuple[str, str]]:
+def compare_row_security(
+    table: GuardedTable, state: TableState, wanted: tuple[Policy, ...], flavour: Flavour = "postgres"
+) -> Iterator[Difference]:
+    """Compare the switches and the policies of one table; `wanted` in the server's words."""
     if not state.is_enabled:
-        yield "rls_disabled", f"row-level security is off on {table.name!r}"
+        yield Difference(table, "rls_disabled", f"row-level security is off on {table.name!r}")
     if state.is_forced == (flavour == "citus"):
-        yield "rls_not_forced", f"row-level security is not forced on {table.name!r}"
+        yield Difference(table, "rls_not_forced", f"row-level security is not forced on {table.name!r}")
     actual = {policy.name: policy for policy in state.policies}
     for policy in wanted:
         there = actual.pop(policy.name, None)
         if there is None:
-            yield "policy_missing", f"policy {policy.name!r} is missing on {table.name!r}"
+            what = f"policy {policy.name!r} is missing on {table.name!r}"
+            yield Difference(table, "policy_missing", what, policy=policy.name)
         elif there != policy:
-            yield "policy_changed", f"policy {policy.name!r} on {table.name!r} was changed"
+            what = f"policy {policy.name!r} on {table.name!r} was changed"
+            yield Difference(table, "policy_changed", what, policy=policy.name)
     for policy in actual.values():
         if policy.permissive:
-            yield "policy_permissive", f"permissive policy {policy.name!r} on {table.name!r} is not the library's"
+            what = f"permissive policy {policy.name!r} on {table.name!r} is not the library's"
+            yield Difference(table, "policy_permissive", what, policy=policy.name)
+
+
+def compare_grants(table: GuardedTable, state: TableState, roles: Roles) -> Iterator[Difference]:
+    """Compare what the library's roles and PUBLIC may do with one table; other roles are left alone."""
     ours = {roles.app, roles.platform, roles.lookup, roles.backup, "PUBLIC"}
     granted = frozenset(grant for grant in state.grants if grant.role in ours)
     for grant in sorted(grants(table, roles) - granted, key=str):
-        yield "grant_missing", f"{_grant_text(grant)} on {table.name!r} is missing"
+        what = f"{_grant_text(grant)} on {table.name!r} is missing"
+        yield Difference(table, "grant_missing", what, grant=grant)
     for grant in sorted(granted - grants(table, roles), key=str):
-        yield "grant_extra", f"{_grant_text(grant)} on {table.name!r} was not given by the library"
+        what = f"{_grant_text(grant)} on {table.name!r} was not given by the library"
+        yield Difference(table, "grant_extra", what, grant=grant)
 
 
 def _grant_text(grant: Grant) -> str:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tenancy.doctor.findings import Rule
+from collections.abc import Iterator
+
+from sqlalchemy import Constraint, Index, Table
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql.schema import ColumnCollectionConstraint
+
+from tenancy.doctor.catalog.guards import Catalog, Guard
+from tenancy.doctor.catalog.objects import Key, Relation
+from tenancy.doctor.checks import Check, not_checked, rules_of
+from tenancy.doctor.findings import Finding, Rule
+from tenancy.rls import quote
+from tenancy.tables import TENANT_KEY
 
 KEY_WITHOUT_TENANT = Rule(
     "TEN123",
@@ -14,7 +25,7 @@ KEY_ACROSS_TENANTS = Rule(
     "TEN124",
     "key-across-tenants",
     "warning",
-    "A key over all tenants tells one tenant that another has the value; only the models can say whether that is meant.",
+    "A key over all tenants tells one that another has the value; only the models can say whether that is meant.",
 )
 FOREIGN_KEY_WITHOUT_TENANT = Rule(
     "TEN125",
@@ -29,9 +40,132 @@ FOREIGN_KEY_NOT_VALIDATED = Rule(
     "Rows from before the foreign key may point at another tenant's rows, and nobody looked.",
 )
 
-RULES: tuple[Rule, ...] = (
-    KEY_WITHOUT_TENANT,
-    KEY_ACROSS_TENANTS,
-    FOREIGN_KEY_WITHOUT_TENANT,
-    FOREIGN_KEY_NOT_VALIDATED,
+_KINDS = {"p": "primary key", "u": "unique constraint", "x": "exclusion constraint", "f": "foreign key"}
+
+
+def examine_keys(catalog: Catalog) -> Iterator[Finding]:
+    """Look for keys of tenant tables that leave the tenant out."""
+    for key in catalog.keys:
+        guard = catalog.guards.get(key.table)
+        if key.kind != "f" and not key.is_inherited and guard is not None and TENANT_KEY not in key.columns:
+            yield from _examine_key(guard, key.name, key.columns, f"{_KINDS[key.kind]} {quote(key.name)}")
+    for index in catalog.indexes:
+        guard = catalog.guards.get(index.table)
+        is_key = index.is_unique and not index.is_constraint and not index.is_inherited
+        if is_key and guard is not None and TENANT_KEY not in index.columns:
+            yield from _examine_key(guard, index.name, index.columns, f"unique index {quote(index.name)}")
+
+
+def _examine_key(guard: Guard, name: str, columns: tuple[str, ...], label: str) -> Iterator[Finding]:
+    if guard.wanted.kind != "tenant" or TENANT_KEY not in guard.relation.columns:
+        return  # the registry's keys span tenants by their nature, and accounts have no tenant
+    if guard.model is not None and _is_meant(guard.model, name, columns):
+        return
+    table = guard.relation.sql_name
+    shown = ", ".join(column or "(expression)" for column in columns)
+    rule = KEY_WITHOUT_TENANT if guard.is_declared else KEY_ACROSS_TENANTS
+    yield rule.finding(
+        f"{label} on {table}",
+        f"({shown}) leaves {TENANT_KEY} out",
+        remedy=f"op.adopt_table({guard.relation.name!r})  # puts the tenant into the keys; or say why a value is"
+        ' taken for everyone: info={"across_tenants": "..."}',
+    )
+
+
+def _is_meant(model: Table, name: str, columns: tuple[str, ...]) -> bool:
+    """Whether the model says of this key that it spans tenants, whatever the server calls it."""
+    declared: list[Constraint | Index] = [*model.constraints, *model.indexes]
+    return any(
+        key.info.get("across_tenants") and (key.name == name or tuple(c.name for c in key.columns) == columns)
+        for key in declared
+        if isinstance(key, ColumnCollectionConstraint | Index)
+    )
+
+
+def examine_foreign_keys(catalog: Catalog) -> Iterator[Finding]:
+    """Look for foreign keys between tenant tables that leave the tenant out, and count the rows that use it."""
+    faulty = [key for key in _foreign_keys(catalog) if not _carries_tenant(key)]
+    counts, error = _violations(catalog, faulty)
+    if error is not None:
+        yield not_checked([FOREIGN_KEY_WITHOUT_TENANT], error)
+    for key in faulty:
+        child, parent = catalog.relations[key.table], catalog.relations[key.refers_to]
+        counted = f"; {counts[key.oid]} rows point at another tenant's row" if key.oid in counts else ""
+        what = f"({', '.join(key.columns)}) points at {parent.sql_name} without {TENANT_KEY}{counted}"
+        yield FOREIGN_KEY_WITHOUT_TENANT.finding(_label(key, child), what, remedy=_foreign_key_sql(key, child, parent))
+
+
+def examine_validation(catalog: Catalog) -> Iterator[Finding]:
+    """Look for foreign keys between tenant tables that nobody validated."""
+    doubtful = [key for key in _foreign_keys(catalog) if not key.is_validated and _carries_tenant(key)]
+    counts, error = _violations(catalog, doubtful)
+    if error is not None:
+        yield not_checked([FOREIGN_KEY_NOT_VALIDATED], error)
+    for key in doubtful:
+        child, parent = catalog.relations[key.table], catalog.relations[key.refers_to]
+        counted = f"; {counts[key.oid]} rows point at nothing within their tenant" if key.oid in counts else ""
+        remedy = (
+            f"with op.lift_force({child.name!r}, {parent.name!r}):"
+            f' op.execute("ALTER TABLE {child.sql_name} VALIDATE CONSTRAINT {quote(key.name)}")'
+        )
+        yield FOREIGN_KEY_NOT_VALIDATED.finding(_label(key, child), f"it is NOT VALID{counted}", remedy=remedy)
+
+
+def _foreign_keys(catalog: Catalog) -> Iterator[Key]:
+    """Those between two tables with a tenant. The registry's own key is the tenant, so it needs no other."""
+    for key in catalog.keys:
+        if key.kind == "f" and not key.is_inherited and {key.table, key.refers_to} <= catalog.guards.keys():
+            ends = (catalog.guards[key.table].relation, catalog.guards[key.refers_to].relation)
+            if all(TENANT_KEY in relation.columns for relation in ends):
+                yield key
+
+
+def _carries_tenant(key: Key) -> bool:
+    return (TENANT_KEY, TENANT_KEY) in zip(key.columns, key.referred, strict=True)
+
+
+def _violations(catalog: Catalog, keys: list[Key]) -> tuple[dict[int, int], Exception | None]:
+    """Count, in one query, the rows that each foreign key lets point out of their tenant.
+
+    With row_security off, so that a role which would not see every row gets an error instead of a lower count.
+    """
+    if not keys:
+        return {}, None
+    statements = " UNION ALL ".join(_violation_sql(key, catalog) for key in keys)
+    try:
+        return {row[0]: row[1] for row in catalog.unfiltered_rows(statements)}, None
+    except SQLAlchemyError as error:
+        return {}, error
+
+
+def _violation_sql(key: Key, catalog: Catalog) -> str:
+    child, parent = catalog.relations[key.table].sql_name, catalog.relations[key.refers_to].sql_name
+    pairs = list(zip(key.columns, key.referred, strict=True))
+    joined = " AND ".join(f"p.{quote(there)} = c.{quote(here)}" for here, there in pairs)
+    if _carries_tenant(key):
+        present = " AND ".join(f"c.{quote(here)} IS NOT NULL" for here, _ in pairs)
+        wrong = f"{present} AND NOT EXISTS (SELECT FROM {parent} p WHERE {joined})"
+    else:
+        other = f"p.{TENANT_KEY} IS DISTINCT FROM c.{TENANT_KEY}"
+        wrong = f"EXISTS (SELECT FROM {parent} p WHERE {joined} AND {other})"
+    return f"SELECT {key.oid}, count(*) FROM {child} c WHERE {wrong}"  # noqa: S608 - quoted names
+
+
+def _label(key: Key, child: Relation) -> str:
+    return f"{_KINDS[key.kind]} {quote(key.name)} on {child.sql_name}"
+
+
+def _foreign_key_sql(key: Key, child: Relation, parent: Relation) -> str:
+    here, there = ", ".join(map(quote, key.columns)), ", ".join(map(quote, key.referred))
+    return (
+        f"ALTER TABLE {child.sql_name} DROP CONSTRAINT {quote(key.name)}, ADD CONSTRAINT {quote(key.name)}"
+        f" FOREIGN KEY ({TENANT_KEY}, {here}) REFERENCES {parent.sql_name} ({TENANT_KEY}, {there});"
+    )
+
+
+CHECKS = (
+    Check((KEY_WITHOUT_TENANT, KEY_ACROSS_TENANTS), examine_keys),
+    Check((FOREIGN_KEY_WITHOUT_TENANT,), examine_foreign_keys),
+    Check((FOREIGN_KEY_NOT_VALIDATED,), examine_validation),
 )
+RULES: tuple[Rule, ...] = rules_of(CHECKS)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tenancy.doctor.findings import Rule
+from collections.abc import Iterator
+
+from tenancy.doctor.catalog.guards import SCHEMA, Catalog
+from tenancy.doctor.checks import Check, rules_of
+from tenancy.doctor.findings import Finding, Rule
+from tenancy.lookups import Lookup, lookups_of
+from tenancy.rls import announce_sql
+from tenancy.rls.migrations import Routine, recover_lookup
 
 LIBRARY_FUNCTION_CHANGED = Rule(
     "TEN112",
@@ -29,9 +36,115 @@ LOOKUP_CHANGED = Rule(
     "Lookups read past the policies, so each must return exactly the columns of one key that its declaration says.",
 )
 
-RULES: tuple[Rule, ...] = (
-    LIBRARY_FUNCTION_CHANGED,
-    LIBRARY_TABLE_CHANGED,
-    ANNOUNCEMENT_MISSING,
-    LOOKUP_CHANGED,
+
+def examine_functions(catalog: Catalog) -> Iterator[Finding]:
+    """Compare each function that policies and triggers call with a fresh one."""
+    for name, wanted in catalog.fresh_library.routines.items():
+        there = catalog.routines.get(name)
+        if there is None or not there.answers(wanted):
+            what = "it is missing" if there is None else f"{_what_differs(there, wanted)} not the library's"
+            label = f"function {SCHEMA}.{name}({wanted.arguments})"
+            yield LIBRARY_FUNCTION_CHANGED.finding(label, what, remedy="op.reinstall_tenancy()")
+
+
+def _what_differs(there: Routine, wanted: Routine) -> str:
+    parts = {
+        "its arguments are": there.arguments != wanted.arguments,
+        "its owner is": there.owner != wanted.owner,
+        "its text is": there.source != wanted.source,
+        "its traits are": there.traits != wanted.traits,
+        "its callers are": there.callers & (wanted.callers | {"PUBLIC"}) != wanted.callers,
+    }
+    return ", ".join(part for part, differs in parts.items() if differs)
+
+
+def examine_library_tables(catalog: Catalog) -> Iterator[Finding]:
+    """Compare the tables of schema `tenancy`, and the schema's own privileges, with fresh ones."""
+    roles = catalog.roles
+    ours = (*catalog.exposed, roles.lookup, roles.backup, roles.migrator)
+    wanted = catalog.fresh_library.facts
+    kept = {thing for thing, _ in wanted}
+    for thing, fact in sorted(wanted - catalog.facts):
+        yield LIBRARY_TABLE_CHANGED.finding(thing, f"it lacks: {fact}", remedy=_repair(thing, fact, is_missing=True))
+    for thing, fact in sorted(catalog.facts - wanted):
+        grantee = fact.rpartition(" to ")[2]
+        is_grant = " to " in fact and fact.split(" ", 1)[0].isupper()
+        if thing in kept and (not is_grant or grantee in ours):
+            remedy = _repair(thing, fact, is_missing=False)
+            yield LIBRARY_TABLE_CHANGED.finding(thing, f"not the library's: {fact}", remedy=remedy)
+
+
+def _repair(thing: str, fact: str, *, is_missing: bool) -> str:
+    privilege, is_grant, grantee = fact.rpartition(" to ")
+    if is_grant and privilege.split(" ", 1)[0].isupper() and not is_missing:
+        return f"REVOKE {privilege} ON {thing.replace('table ', '')} FROM {grantee};"
+    return "op.reinstall_tenancy()"
+
+
+def examine_announcements(catalog: Catalog) -> Iterator[Finding]:
+    """Look for the trigger that tells every process of a change to a tenant."""
+    for guard in catalog.guards.values():
+        if (
+            guard.wanted.kind != "registry"
+            or guard.parent is not None
+            or not catalog.states[guard.relation.oid].policies
+        ):
+            continue
+        announced = any(
+            trigger.table == guard.relation.oid
+            and trigger.name == "tenancy_announce"
+            and trigger.is_enabled
+            and (function := catalog.functions.get(trigger.function)) is not None
+            and (function.schema, function.name) == (SCHEMA, "announce_tenant")
+            for trigger in catalog.triggers
+        )
+        if not announced:
+            (remedy,) = announce_sql(guard.relation.name, schema=guard.relation.schema)
+            what = "trigger tenancy_announce is missing or disabled"
+            yield ANNOUNCEMENT_MISSING.finding(guard.relation.label, what, remedy=f"{remedy};")
+
+
+def examine_lookups(catalog: Catalog) -> Iterator[Finding]:
+    """Compare each lookup with its declaration; without the models, with the text that a declaration gives."""
+    fresh, metadata = catalog.fresh_library, catalog.subject.metadata
+    declared = {lookup.name: lookup for lookup in lookups_of(metadata)} if metadata is not None else {}
+    for name, lookup in declared.items():
+        there, wanted = catalog.routines.get(name), fresh.lookups.get(name)
+        if there is None or wanted is None or not there.answers(wanted):
+            changed = there is not None and wanted is not None
+            what = f"{_what_differs(there, wanted)} not the declaration's" if changed else "it is missing"  # type: ignore[arg-type]
+            yield LOOKUP_CHANGED.finding(_label(name, there, wanted), what, remedy=_recreate(lookup))
+    for name, there in catalog.routines.items():
+        if name in declared or name in fresh.routines or there.owner != catalog.roles.lookup:
+            continue
+        if metadata is not None or not _is_ours(there, catalog):
+            what = "no model declares this function of the lookup role"
+            remedy = f"DROP FUNCTION {SCHEMA}.{name};"
+            yield LOOKUP_CHANGED.finding(_label(name, there, None), what, remedy=remedy)
+
+
+def _is_ours(routine: Routine, catalog: Catalog) -> bool:
+    """Whether a function is one that `create_lookup` writes, callable by the runtime roles alone."""
+    return recover_lookup(routine, catalog.roles) is not None and "PUBLIC" not in routine.callers
+
+
+def _label(name: str, there: Routine | None, wanted: Routine | None) -> str:
+    known = there or wanted
+    return f"function {SCHEMA}.{name}({known.arguments if known is not None else ''})"
+
+
+def _recreate(lookup: Lookup) -> str:
+    arguments = [repr(lookup.name), repr(lookup.table), f"key={lookup.key!r}", f"returns={list(lookup.returns)!r}"]
+    arguments += [f"key_type={lookup.key_type!r}"] if lookup.key_type != "text" else []
+    arguments += ["by_account=True"] if lookup.by_account else []
+    arguments += [f"requires={list(lookup.requires)!r}"] if lookup.requires else []
+    return f"op.recreate_lookup({', '.join(arguments)})"
+
+
+CHECKS = (
+    Check((LIBRARY_FUNCTION_CHANGED,), examine_functions),
+    Check((LIBRARY_TABLE_CHANGED,), examine_library_tables),
+    Check((ANNOUNCEMENT_MISSING,), examine_announcements),
+    Check((LOOKUP_CHANGED,), examine_lookups),
 )
+RULES: tuple[Rule, ...] = rules_of(CHECKS)
