@@ -10,7 +10,7 @@ from contextvars import Context
 from time import monotonic
 from types import MappingProxyType
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, MetaData
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import class_mapper
 
@@ -46,6 +46,7 @@ class SQLDirectory:
     ) -> None:
         models: list[type[object]] = [tenants] if domains is None else [tenants, domains]
         tables = [table_of(class_mapper(model, configure=False)) for model in models]
+        self.metadata: MetaData = tables[0].metadata
         self._lookups = {
             lookup.name: lookup
             for table in tables

@@ -1,1 +1,0 @@
-"""The pytest plugin: the generated isolation suite, its fixtures and its evidence."""
