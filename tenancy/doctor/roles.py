@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from tenancy.doctor import connection
+from tenancy.doctor.catalog.guards import Catalog
+from tenancy.doctor.checks import Check, not_checked, rules_of, run_checks
 from tenancy.doctor.findings import NOT_CHECKED, Finding, Rule, Subject
+from tenancy.doctor.settings import SCOPE_SETTINGS, Settings, read_settings
+from tenancy.rls import quote
 
 ROLE_MISSING = Rule(
     "TEN201",
@@ -68,21 +77,229 @@ LOGIN_UNEXPECTED = Rule(
     "A login that the library does not know has privileges on tenants' rows.",
 )
 
-RULES: tuple[Rule, ...] = (
-    ROLE_MISSING,
-    ROLE_ATTRIBUTE,
-    ROLE_MEMBER,
-    ROLE_OWNS,
-    SCOPE_PRESET,
-    ROLE_SETTING,
-    SEARCH_PATH,
-    TIMEOUT_MISSING,
-    MIGRATOR_FILTERED,
-    LOGIN_UNEXPECTED,
-    *connection.RULES,
+_ROLES = """
+    SELECT rolname::text, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication, rolcanlogin
+    FROM pg_roles ORDER BY 1
+"""
+# Before PostgreSQL 16 a membership has no options of its own: it is inherited as the member says, and may be set.
+_MEMBERS = """
+    SELECT m.member::regrole::text, pg_get_userbyid(m.member)::text, pg_get_userbyid(m.roleid)::text,
+           coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, r.rolinherit)
+             OR coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)
+    FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member ORDER BY 2, 3
+"""
+# Large objects and default privileges have rules of their own.
+_OWNED = """
+    SELECT pg_get_userbyid(d.refobjid)::text, pg_describe_object(d.classid, d.objid, 0),
+           d.classid = 'pg_proc'::regclass
+             AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = d.objid AND p.pronamespace = to_regnamespace('tenancy'))
+    FROM pg_shdepend d
+    WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o'
+      AND d.classid NOT IN ('pg_largeobject'::regclass, 'pg_default_acl'::regclass)
+      AND (d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+           OR d.classid = 'pg_database'::regclass)
+      AND NOT (d.classid = 'pg_class'::regclass
+               AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.objid AND c.relpersistence = 't'))
+    ORDER BY 1, 2
+"""
+_ATTRIBUTES = ("SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION", "LOGIN")
+
+
+@dataclass(frozen=True)
+class RoleState:
+    name: str
+    attributes: frozenset[str]
+
+
+class Cluster:
+    """The roles of the server, read in four queries, beside the catalog of the database."""
+
+    def __init__(self, connection: Connection, subject: Subject) -> None:
+        self.catalog = Catalog(connection, subject)
+        self.roles = subject.roles
+        self.subject = subject
+
+    @cached_property
+    def states(self) -> dict[str, RoleState]:
+        return {
+            name: RoleState(name, frozenset(a for a, has in zip(_ATTRIBUTES, flags, strict=True) if has))
+            for name, *flags in self.catalog.rows(_ROLES)
+        }
+
+    @cached_property
+    def members(self) -> list[tuple[str, str]]:
+        """(member, role) of each membership that gives its member anything."""
+        return [(member, role) for _, member, role, is_usable in self.catalog.rows(_MEMBERS) if is_usable]
+
+    @cached_property
+    def owned(self) -> dict[str, list[tuple[str, bool]]]:
+        """What each role owns, and whether that is a function of schema `tenancy`."""
+        found: dict[str, list[tuple[str, bool]]] = {}
+        for role, thing, is_library in self.catalog.rows(_OWNED):
+            found.setdefault(role, []).append((str(thing), is_library))
+        return found
+
+    @cached_property
+    def settings(self) -> Settings:
+        return read_settings(self.catalog)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        roles = self.roles
+        return roles.owner, roles.migrator, roles.app, roles.platform, roles.lookup, roles.backup
+
+    def logins_of(self, role: str) -> set[str]:
+        """The login roles that act as a role, themselves or through memberships."""
+        reached = {role}
+        while more := {member for member, of in self.members if of in reached and member not in reached}:
+            reached |= more
+        return {name for name in reached if name in self.states and "LOGIN" in self.states[name].attributes}
+
+
+def examine_presence(cluster: Cluster) -> Iterator[Finding]:
+    """Look for the six roles."""
+    for role in cluster.ours:
+        if role not in cluster.states:
+            yield ROLE_MISSING.finding(f"role {role}", "it does not exist", remedy="tenancy bootstrap")
+
+
+def examine_attributes(cluster: Cluster) -> Iterator[Finding]:
+    """Look for attributes that bootstrap does not give."""
+    roles = cluster.roles
+    for role in cluster.ours:
+        allowed = {"BYPASSRLS"} if role == roles.backup else set()
+        allowed |= {"LOGIN"} if role in (roles.migrator, roles.app, roles.platform) else set()
+        state = cluster.states.get(role)
+        for attribute in sorted(state.attributes - allowed) if state is not None else ():
+            remedy = f"ALTER ROLE {role} NO{attribute};"
+            yield ROLE_ATTRIBUTE.finding(f"role {role}", f"it has {attribute}", remedy=remedy)
+
+
+def examine_members(cluster: Cluster) -> Iterator[Finding]:
+    """Look for memberships of the six roles, and in those that see or own all rows."""
+    roles = cluster.roles
+    expected = {(roles.migrator, roles.owner), (roles.owner, roles.lookup)}
+    strong = {roles.owner, roles.migrator, roles.lookup, roles.backup}
+    for member, role in cluster.members:
+        state = cluster.states.get(member)
+        if (member, role) in expected or (state is not None and "SUPERUSER" in state.attributes):
+            continue
+        if member in cluster.ours or role in strong:
+            remedy = f"REVOKE {quote(role)} FROM {quote(member)};"
+            yield ROLE_MEMBER.finding(f"role {member}", f"it is a member of {role}", remedy=remedy)
+
+
+def examine_possessions(cluster: Cluster) -> Iterator[Finding]:
+    """Look for what is owned by a role that should own nothing, or by the lookup role besides its lookups."""
+    roles = cluster.roles
+    for role in (roles.app, roles.platform, roles.migrator, roles.backup, roles.lookup):
+        things = [thing for thing, is_library in cluster.owned.get(role, ()) if role != roles.lookup or not is_library]
+        if things:
+            more = f" and {len(things) - 3} more" if len(things) > 3 else ""
+            remedy = f"REASSIGN OWNED BY {role} TO {roles.owner};"
+            yield ROLE_OWNS.finding(f"role {role}", f"it owns {', '.join(things[:3])}{more}", remedy=remedy)
+
+
+def examine_logins(cluster: Cluster) -> Iterator[Finding]:
+    """Look for logins other than the library's that may read or write guarded tables, or views of them."""
+    catalog = cluster.catalog
+    reach: dict[str, set[str]] = {}
+    for oid in sorted({*catalog.guards, *catalog.tenant_readers}):
+        relation = catalog.relations[oid]
+        granted = {grant.role for grant in catalog.states[oid].grants}
+        owner = {relation.owner} - {cluster.roles.owner}
+        for role in (granted | owner) - {"PUBLIC"}:
+            reach.setdefault(role, set()).add(relation.sql_name)
+    everything = {catalog.relations[oid].sql_name for oid in catalog.guards}
+    if everything:
+        reach |= {"pg_read_all_data": everything, "pg_write_all_data": everything}
+    found: dict[str, set[str]] = {}
+    for role, names in reach.items():
+        for login in cluster.logins_of(role) - {*cluster.ours}:
+            if "SUPERUSER" not in cluster.states[login].attributes:
+                found.setdefault(login, set()).update(names)
+    for login, names in sorted(found.items()):
+        shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        remedy = f"REVOKE ALL ON {', '.join(sorted(names)[:3])} FROM {quote(login)};"
+        yield LOGIN_UNEXPECTED.finding(f"role {login}", f"it has privileges on {shown}", remedy=remedy)
+
+
+def examine_presets(cluster: Cluster) -> Iterator[Finding]:
+    """Look for a scope that is set by a default, before any transaction."""
+    for default in cluster.settings.defaults:
+        if default.name in SCOPE_SETTINGS and default.value:
+            what = f"{default.name} is set"
+            yield SCOPE_PRESET.finding(default.label, what, remedy=default.reset_sql(cluster.catalog.database))
+
+
+def examine_settings(cluster: Cluster) -> Iterator[Finding]:
+    """Look for defaults that change who a runtime role is, or what its sessions load."""
+    for default in cluster.settings.defaults:
+        concerns = default.role in ("", *cluster.catalog.runtime)
+        if concerns and default.is_dangerous:
+            what = f"{default.name} is {default.value!r}"
+            yield ROLE_SETTING.finding(default.label, what, remedy=default.reset_sql(cluster.catalog.database))
+
+
+def examine_paths(cluster: Cluster) -> Iterator[Finding]:
+    """Look for search paths of runtime roles that do not end in pg_temp."""
+    for role in cluster.catalog.runtime:
+        path = cluster.settings.effective(role, "search_path")
+        schemas = [part.strip().strip('"') for part in (path or "").split(",")]
+        if role in cluster.states and schemas[-1] != "pg_temp":
+            what = f"its search_path is {path!r}" if path else "it has no search_path of its own"
+            remedy = f'ALTER ROLE {role} SET search_path = "$user", public, pg_temp;'
+            yield SEARCH_PATH.finding(f"role {role}", f"{what}, which does not end in pg_temp", remedy=remedy)
+
+
+def examine_timeouts(cluster: Cluster) -> Iterator[Finding]:
+    """Look for runtime roles without one of the three timeouts that bootstrap gives them."""
+    usual = {"statement_timeout": "30s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "60s"}
+    for role in cluster.catalog.runtime:
+        for name, value in usual.items() if role in cluster.states else ():
+            if (cluster.settings.effective(role, name) or "0") in ("0", "0s", "0ms"):
+                remedy = f"ALTER ROLE {role} SET {name} = '{value}';"
+                yield TIMEOUT_MISSING.finding(f"role {role}", f"it has no {name}", remedy=remedy)
+
+
+def examine_migrator(cluster: Cluster) -> Iterator[Finding]:
+    """Look at the settings that make a migration act as the owner, and fail instead of seeing less."""
+    role, owner = cluster.roles.migrator, cluster.roles.owner
+    for name, value in {"row_security": "off", "role": owner}.items() if role in cluster.states else ():
+        if cluster.settings.effective(role, name) not in (value, {"off": "false"}.get(value)):
+            remedy = f"ALTER ROLE {role} SET {name} = '{value}';"
+            yield MIGRATOR_FILTERED.finding(f"role {role}", f"{name} is not {value}", remedy=remedy)
+
+
+CHECKS = (
+    Check((ROLE_MISSING,), examine_presence),
+    Check((ROLE_ATTRIBUTE,), examine_attributes),
+    Check((ROLE_MEMBER,), examine_members),
+    Check((ROLE_OWNS,), examine_possessions),
+    Check((SCOPE_PRESET,), examine_presets),
+    Check((ROLE_SETTING,), examine_settings),
+    Check((SEARCH_PATH,), examine_paths),
+    Check((TIMEOUT_MISSING,), examine_timeouts),
+    Check((MIGRATOR_FILTERED,), examine_migrator),
+    Check((LOGIN_UNEXPECTED,), examine_logins),
 )
+RULES: tuple[Rule, ...] = (*rules_of(CHECKS), *connection.RULES)
 
 
 def examine_roles(subject: Subject) -> Iterator[Finding]:
     """Examine the roles, their settings, the server, and the connection of the application."""
-    yield NOT_CHECKED.finding("roles", "not written yet", remedy="wait")
+    if subject.connection is None and subject.app_engine is None:
+        remedy = "give the doctor the URL of the migrator or of a superuser"
+        yield NOT_CHECKED.finding("kind roles", "no connection to the database was given", remedy=remedy)
+        return
+    if subject.connection is None:
+        yield not_checked(rules_of(CHECKS), LookupError("no connection to the database was given"))
+    else:
+        try:
+            cluster = Cluster(subject.connection, subject)
+        except SQLAlchemyError as error:
+            yield not_checked(rules_of(CHECKS), error)
+        else:
+            yield from run_checks(CHECKS, cluster)
+            yield from run_checks(connection.SERVER_CHECKS, cluster.settings)
+    yield from connection.examine_app_connection(subject)
