@@ -103,6 +103,7 @@ def _create_database(server: Server) -> None:
     with server.connect() as connection:
         if connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone() is None:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(DATABASE)))
+    # tenancy: ignore[TEN403] the administrator makes the roles, before there is any tenant
     engine = create_engine(server.url(database=DATABASE), poolclass=NullPool)
     with engine.begin() as connection:
         for statement in bootstrap_sql(ROLES, DATABASE):

@@ -59,14 +59,14 @@ def _print_level(findings: Iterable[Finding], console: Console) -> None:
         console.print(Text.assemble((rule.id, _STYLES[rule.level]), " ", (rule.name, "bold")))
         _indented(console, rule.why)
         for finding in found:
-            console.print(Padding(Text.assemble((place(finding), "bold"), ": ", finding.what), (0, 0, 0, 4)))
+            console.print(Padding(Text.assemble((place(finding), "bold"), ": ", finding.what), (0, 0, 0, 4), expand=False))
             for line in finding.remedy.splitlines():
                 console.print(Text(f"      {line}", style="green"), soft_wrap=True)
         console.print()
 
 
 def _indented(console: Console, text: str) -> None:
-    console.print(Padding(Text(text), (0, 0, 0, 2)))
+    console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
 
 
 def _summary(report: Report) -> Text:
