@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
@@ -26,7 +28,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Mapper, Relationship, foreign, mapped_column, relationship, remote
-from uuid_utils.compat import uuid7
 
 from tenancy.context import require_tenant
 from tenancy.errors import ModelError, WrongTenantError
@@ -39,6 +40,16 @@ Kind = Literal["tenant", "registry", "account", "platform"]
 T = TypeVar("T")
 
 
+def new_id() -> UUID:
+    """Return a UUIDv7 of this moment. It counts nothing: the bits after its time, to a quarter of a µs, are random.
+
+    Generators that count within a millisecond tell a tenant how many ids others took between two of its own.
+    Source: RFC 9562, section 6.2, method 3.
+    """
+    ms, rest_ns = divmod(time.time_ns(), 1_000_000)
+    return UUID(int=ms << 80 | 0x7 << 76 | (rest_ns << 12) // 1_000_000 << 64 | 0b10 << 62 | secrets.randbits(62))
+
+
 class TenantTable:
     """Mixin that makes a model a tenant table: `tenant_id`, `id` (UUIDv7) and the composite primary key.
 
@@ -47,7 +58,7 @@ class TenantTable:
     """
 
     tenant_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=require_tenant, sort_order=-20)
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid7, sort_order=-10)
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=new_id, sort_order=-10)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, DateTime, Index, Table, Text, UniqueConstraint, Uuid, event
 from sqlalchemy import func as sql
 from sqlalchemy.orm import Mapped, Mapper, mapped_column
-from uuid_utils.compat import uuid7
 
 from tenancy.lookups import Lookup, declare_lookup
-from tenancy.tables import registry_table
+from tenancy.tables import new_id, registry_table
 
 STATUSES = ("pending", "active", "suspended", "archived", "deleting", "deleted")
 _SLUG_SYNTAX = """slug COLLATE "C" ~ '^[a-z0-9]+(-[a-z0-9]+)*$' AND slug ~ '[a-z]' AND length(slug) <= 63"""
@@ -27,7 +26,7 @@ class TenantMixin:
 
     __directory_columns__: tuple[str, ...] = ()
 
-    id: Mapped[UUID] = mapped_column("tenant_id", Uuid, primary_key=True, default=uuid7, sort_order=-20)
+    id: Mapped[UUID] = mapped_column("tenant_id", Uuid, primary_key=True, default=new_id, sort_order=-20)
     slug: Mapped[str] = mapped_column(Text, unique=True)
     name: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, default="pending", server_default="pending")
