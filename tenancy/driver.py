@@ -8,6 +8,7 @@ they have no parameters: psycopg would otherwise send those by the simple protoc
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -17,6 +18,20 @@ import psycopg
 
 from tenancy.errors import ConfigurationError, StatementRefusedError
 from tenancy.transactions import Message, TransactionState
+
+_ROLLBACK_TO = re.compile(
+    r'\s*ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE
+)
+
+
+def _rolls_back_to(query: Any) -> bool:
+    """Tell whether a statement is ROLLBACK TO SAVEPOINT and nothing more, which must not share a pipeline.
+
+    psycopg forgets its prepared statements when it reads the answer, and tells the server to forget them after the
+    statement it sends next. From a pipeline the answer is read too late for that, and what the next statement
+    prepares would be forgotten by the server alone.
+    """
+    return isinstance(query, str) and _ROLLBACK_TO.fullmatch(query) is not None
 
 
 def _send_ahead(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[Message]) -> None:
@@ -53,7 +68,7 @@ class TenantCursor(psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = cast("TenantConnection", self._conn)
         opening = connection.state.admit(query)
-        if not opening and params:
+        if not opening and (params or _rolls_back_to(query)):
             return super().execute(query, params, **options)
         with connection.pipeline() as pipeline:
             _send_ahead(pipeline, opening)
@@ -155,7 +170,7 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = cast("AsyncTenantConnection", self._conn)
         opening = connection.state.admit(query)
-        if not opening and params:
+        if not opening and (params or _rolls_back_to(query)):
             return await super().execute(query, params, **options)
         async with connection.pipeline() as pipeline:
             _send_ahead(pipeline, opening)

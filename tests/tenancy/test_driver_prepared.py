@@ -1,0 +1,70 @@
+"""What psycopg has prepared on a connection, and what the server knows of it, stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, insert, text
+
+from tenancy.context import tenant_scope
+from tests.conftest import ROLES, Database, SomeTenant
+from tests.models import Tag
+from tests.tenancy.engines import column, on_both_drivers
+
+ROLLBACKS = ["ROLLBACK TO SAVEPOINT sp", "rollback to sp;", 'ROLLBACK WORK TO SAVEPOINT "sp"']
+
+
+def add_tags(connection: Any, *labels: str) -> None:
+    """Insert by executemany, which prepares its statement at once."""
+    connection.execute(insert(Tag.__table__), [{"label": label} for label in labels])
+
+
+@on_both_drivers
+@pytest.mark.parametrize("rollback", ROLLBACKS)
+def test_bulk_insert_after_a_savepoint_rolled_back_is_prepared_anew(
+    play: Callable[..., Any], database: Database, acme: SomeTenant, rollback: str
+) -> None:
+    def story(engine: Engine) -> list[str]:
+        with tenant_scope(acme.id), engine.begin() as connection:
+            add_tags(connection, "a", "b")
+        with tenant_scope(acme.id), engine.begin() as connection:
+            connection.exec_driver_sql("SAVEPOINT sp")
+            add_tags(connection, "lost", "too")
+            connection.exec_driver_sql(rollback)
+            add_tags(connection, "c", "d")
+            add_tags(connection, "e", "f")
+            return column(connection, "SELECT label FROM tags ORDER BY label")
+
+    assert play(database.url(ROLES.app), story, pool_size=1) == ["a", "b", "c", "d", "e", "f"]
+
+
+@on_both_drivers
+def test_savepoint_of_sqlalchemy_rolled_back_leaves_bulk_inserts_as_they_were(
+    play: Callable[..., Any], database: Database, acme: SomeTenant
+) -> None:
+    def story(engine: Engine) -> list[str]:
+        with tenant_scope(acme.id), engine.begin() as connection:
+            for label in "abc":
+                savepoint = connection.begin_nested()
+                add_tags(connection, "lost", "too")
+                savepoint.rollback()
+                add_tags(connection, label, label.upper())
+            return column(connection, 'SELECT label FROM tags ORDER BY label COLLATE "C"')
+
+    assert play(database.url(ROLES.app), story, pool_size=1) == ["A", "B", "C", "a", "b", "c"]
+
+
+@pytest.mark.parametrize("more", ["; SET LOCAL app.tenant_id = '{}'", "; SELECT 1", "\n--\n; RESET ALL"])
+def test_second_statement_behind_a_rollback_to_a_savepoint_is_a_syntax_error(
+    app_engine: Engine, acme: SomeTenant, person_of: Callable[..., UUID], more: str
+) -> None:
+    """T092: leaving the pipeline out opens no way for two statements in one text."""
+    person_of(acme)
+
+    with tenant_scope(acme.id), app_engine.connect() as connection:
+        connection.exec_driver_sql("SAVEPOINT sp")
+        with pytest.raises(Exception, match="cannot insert multiple commands"):
+            connection.execute(text("ROLLBACK TO SAVEPOINT sp" + more.format(UUID(int=1))))
