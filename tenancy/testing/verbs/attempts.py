@@ -1,0 +1,186 @@
+"""One actor's attempt at one verb: what it does, what must come of it, and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import psycopg
+from sqlalchemy import ColumnElement, Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Mapper, Session
+
+from tenancy.errors import SeedError, TenancyError
+from tenancy.testing.cascades import Changes
+from tenancy.testing.rows import OWN, SHARED, Row, identity_of
+from tenancy.testing.shapes import Shape
+from tenancy.testing.stage import Actor, Counts, Stage
+from tenancy.testing.world import SeededTenant
+
+REFUSED = "42501"
+NO_SUCH_ROW = "23503"
+TAKEN = "23505"
+Identity = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one statement did. Two are equal when they would look the same to the actor, but for `message`.
+
+    error: an SQLSTATE, or the name of the library's error; "" for none. count: rows affected; None when the
+    statement does not tell, or it is not compared. seen: the identities of the rows that came back.
+    changes: what was inserted, updated and deleted, by table, cascades included.
+    """
+
+    error: str = ""
+    count: int | None = None
+    seen: tuple[Identity, ...] | None = None
+    changes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    message: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"refused with {self.error}"
+        parts = [] if self.seen is None else [f"sees {_counted(len(self.seen))}"]
+        parts += [] if self.count is None else [f"affects {_counted(self.count)}"]
+        parts += [f"{name} +{i} ~{u} -{d}" for name, (i, u, d) in sorted(self.changes.items())]
+        return ", ".join(parts) or "changes nothing"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One statement of an attempt: what was expected of it, and what it did."""
+
+    what: str
+    expected: Outcome
+    found: Outcome
+    passed: bool
+
+
+class Attempt:
+    """What a verb is given: the table, who acts, and the ways to act. Each step is a transaction of its own."""
+
+    def __init__(self, stage: Stage, shape: Shape, actor: Actor) -> None:
+        self.stage = stage
+        self.world = stage.world
+        self.shape = shape
+        self.table = shape.table
+        self.actor = actor
+        self.owner, self.stranger = self.world.tenants
+        self.me = stage.tenant(actor)
+        self.steps: list[Step] = []
+
+    @property
+    def mapper(self) -> Mapper[Any]:
+        if self.shape.mapper is None:
+            raise SeedError(f"no class is mapped to {self.table.name!r}", hint="ask of the shape before")
+        return self.shape.mapper
+
+    # The rows ----------------------------------------------------------------------------------------
+
+    def rows_of(self, tenant: SeededTenant) -> list[Row]:
+        return self.world.rows.get(self.table.key, {}).get(tenant.id, [])
+
+    @cached_property
+    def own_row(self) -> Row:
+        """The owner's row whose id no other tenant has; where there is one row a tenant, that one."""
+        rows = self.rows_of(self.owner)
+        return rows[OWN if len(rows) > OWN else SHARED]
+
+    def shared_row(self, tenant: SeededTenant) -> Row:
+        """The tenant's row whose id the other tenant has too."""
+        return self.rows_of(tenant)[SHARED]
+
+    def fresh(self, tenant: SeededTenant, number: int = 0) -> Row:
+        return self.world.fresh(self.table, tenant, number)
+
+    def where_key(self, row: Row, *, bare: bool = False) -> list[ColumnElement[bool]]:
+        """Find the row by its key; `bare` leaves the tenant out, as careless code would."""
+        names = [column.name for column in (self.shape.key[1:] if bare else self.shape.key)]
+        return [self.shape.plain.c[name] == row[name] for name in names]
+
+    def identities(self, rows: Iterable[Mapping[str, Any]]) -> tuple[Identity, ...]:
+        return tuple(sorted(identity_of(self.table, row) for row in rows))
+
+    # The steps ---------------------------------------------------------------------------------------
+
+    @property
+    def is_bound(self) -> bool:
+        return self.me is not None
+
+    def step(
+        self,
+        what: str,
+        act: Callable[[Session], Outcome],
+        *,
+        owner: Outcome,
+        stranger: Outcome,
+        nobody: Outcome | None = None,
+        before: Callable[[Session], None] | None = None,
+    ) -> Outcome:
+        """Act, and compare what came with what must come for this actor.
+
+        nobody: for the actors without a tenant; refused by the server, unless said.
+        before: what has to be there first; its own changes do not count.
+        """
+        expected = {"owner": owner, "stranger": stranger}.get(self.actor, nobody or Outcome(REFUSED))
+        found = self._outcome(act, before if self.actor == "owner" else None)
+        self.judge(what, expected, found)
+        return found
+
+    def judge(self, what: str, expected: Outcome, found: Outcome, *, passed: bool | None = None) -> None:
+        self.steps.append(Step(what, expected, found, expected == found if passed is None else passed))
+
+    def _outcome(self, act: Callable[[Session], Outcome], before: Callable[[Session], None] | None) -> Outcome:
+        with self.refusals() as refusals, self.stage.session(self.actor) as session:
+            if before is not None:
+                before(session)
+            return act(session)
+        return refusals[0]
+
+    @contextmanager
+    def refusals(self) -> Iterator[list[Outcome]]:
+        """Catch what the server or the library refuses."""
+        found: list[Outcome] = []
+        try:
+            yield found
+        except DBAPIError as error:
+            found.append(_refusal(error.orig if isinstance(error.orig, psycopg.Error) else error))
+        except (psycopg.Error, TenancyError) as error:
+            found.append(_refusal(error))
+
+    def counted(self, session: Session, act: Callable[[Connection], int | None]) -> Outcome:
+        """Run a statement that writes: how many rows it says it affected, and what really changed."""
+        before = self.stage.counts(session.connection())
+        count = act(session.connection())
+        return Outcome(count=count, changes=self.since(session, before))
+
+    def since(self, session: Session, before: Counts) -> Changes:
+        """Return what this transaction has changed since the counts were read."""
+        after = self.stage.counts(session.connection())
+        differences = {
+            name: tuple(now - then for now, then in zip(counts, before[name], strict=True))
+            for name, counts in after.items()
+        }
+        return {name: (i, u, d) for name, (i, u, d) in differences.items() if i or u or d}
+
+    def seen(self, rows: Iterable[Mapping[str, Any]], changes: Changes | None = None) -> Outcome:
+        return Outcome(seen=self.identities(rows), changes=changes or {})
+
+
+def changed(table: str, *, inserted: int = 0, updated: int = 0, deleted: int = 0) -> Changes:
+    return {table: (inserted, updated, deleted)} if inserted or updated or deleted else {}
+
+
+def _refusal(error: BaseException) -> Outcome:
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        detail = f"{error.diag.message_primary} / {error.diag.message_detail}"
+        return Outcome(error.sqlstate, message=detail)
+    return Outcome(type(error).__name__, message=str(error))
+
+
+def _counted(number: int) -> str:
+    return {0: "no row", 1: "1 row"}.get(number, f"{number} rows")
