@@ -49,7 +49,7 @@ def render_sarif(report: Report, *, docs_url: str | None = None) -> str:
             }
         ],
         "results": [
-            *(_result(finding) for finding in report.findings),
+            *(_result(finding) | ({"baselineState": "new"} if report.known else {}) for finding in report.findings),
             *(_result(finding) | {"baselineState": "unchanged"} for finding in report.known),
             *(_result(one.finding) | {"suppressions": [_suppression(one.ignore)]} for one in report.ignored),
         ],

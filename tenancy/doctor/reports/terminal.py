@@ -59,7 +59,9 @@ def _print_level(findings: Iterable[Finding], console: Console) -> None:
         console.print(Text.assemble((rule.id, _STYLES[rule.level]), " ", (rule.name, "bold")))
         _indented(console, rule.why)
         for finding in found:
-            console.print(Padding(Text.assemble((place(finding), "bold"), ": ", finding.what), (0, 0, 0, 4), expand=False))
+            console.print(
+                Padding(Text.assemble((place(finding), "bold"), ": ", finding.what), (0, 0, 0, 4), expand=False)
+            )
             for line in finding.remedy.splitlines():
                 console.print(Text(f"      {line}", style="green"), soft_wrap=True)
         console.print()
