@@ -12,7 +12,8 @@ class Memory:
     """Answers with an end. Reading takes no lock; every change does.
 
     While the listener holds a lease, the database is known to be telling us of changes and an answer
-    lives its full time; without one it lives `floor_ttl_s`. `generation` counts invalidations: what was
+    lives its full time; without one it lives `floor_ttl_s`. So does what a domain names in any case: nobody tells
+    of a domain that moves from one tenant to another. `generation` counts invalidations: what was
     read before one must not be remembered after it.
     """
 
@@ -49,7 +50,12 @@ class Memory:
                 self._put(self._unknown, reference, Answer(None, asked_at, asked_at + self._negative_ttl_s))
                 return
             answer = Answer(tenant, asked_at, asked_at + self._ttl_s)
-            for name in {reference, Reference("id", str(tenant.id)), Reference("slug", tenant.slug)}:
+            if reference.kind == "domain":
+                self._unknown.pop(reference, None)
+                self._put(
+                    self._known, reference, answer._replace(expires_at=asked_at + min(self._ttl_s, self.floor_ttl_s))
+                )
+            for name in (Reference("id", str(tenant.id)), Reference("slug", tenant.slug)):
                 self._unknown.pop(name, None)
                 self._put(self._known, name, answer)
 

@@ -26,7 +26,7 @@ class SQLDirectory:
     """Finds tenants through the exact-key lookup functions, at most once per reference and change.
 
     ttl_s, negative_ttl_s: how long a tenant, and an "unknown", are remembered while changes are heard.
-    floor_ttl_s: how long anything is remembered while they are not.
+    floor_ttl_s: how long anything is remembered while they are not; and a domain always, since nobody tells of those.
     max_lookups: lookups at the database at one moment; further ones wait up to `wait_s`, then fail.
     listen_url: for LISTEN, when the engine goes through a pooler. None takes the engine's own URL.
     """
