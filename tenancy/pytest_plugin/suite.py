@@ -113,7 +113,7 @@ class Folder(pytest.Collector):
 
     @classmethod
     def of(cls, parent: pytest.Collector, name: str, content: Callable[[pytest.Collector], Any]) -> Folder:
-        made: Folder = cls.from_parent(parent, name=name)
+        made: Folder = cls.from_parent(parent, name=str(name))
         made.content = content
         return made
 
@@ -148,7 +148,8 @@ class Generated(pytest.Item):
         raise NotImplementedError
 
     def note(self, **properties: str) -> None:
-        self.user_properties += [(PROPERTY + name, text) for name, text in properties.items()]
+        # Plain text, which pytest-xdist can send: names of tables and columns are of a class of SQLAlchemy's.
+        self.user_properties += [(PROPERTY + name, str(text)) for name, text in properties.items()]
 
     def runtest(self) -> None:
         with outside_any_scope():

@@ -17,7 +17,22 @@ FORMAT = 1
 Found: TypeAlias = Mapping[str, Any]  # the properties of one generated test
 Line: TypeAlias = list[tuple[str, str]]  # pieces of text, each with the name of a colour or ""
 
-_ACTORS = ("owner", "stranger", "unbound", "empty", "table_owner")
+# By name: what people call the actor, and who that is.
+_ACTORS = {
+    "owner": ("right tenant", "acts for the tenant whose rows these are; its own statements must work"),
+    "stranger": ("other tenant", "acts for another tenant"),
+    "unbound": ("no tenant", "acts for nobody: nothing was ever said of a tenant"),
+    "empty": ("empty setting", "acts for nobody: the settings are there, and empty, as after a transaction"),
+    "table_owner": ("table's owner", "the role that owns the tables, for no tenant: what a migration runs as"),
+}
+_OUTCOMES = {
+    "refused": "a foreign id is answered like a missing one",
+    "apart": "nothing of the other tenant is in the answer",
+    "leaks": "the answer holds something of the other tenant",
+    "changes": "rows of the other tenant were changed",
+    "told apart": "a foreign id is answered otherwise than a missing one",
+    "not called": "could not be called",
+}
 _KINDS = {"cell": "cells", "route": "routes", "control": "controls"}
 _GROUPS = ("select", "join", "copy", "insert", "update", "delete")
 
@@ -92,24 +107,32 @@ class Evidence:
 
     @property
     def verbs(self) -> list[str]:
-        return list(dict.fromkeys(one["verb"] for one in self.cells))
+        """The columns: `unique:email` and `unique:name` share one."""
+        return list(dict.fromkeys(_column(one) for one in self.cells))
+
+    def _places(self) -> dict[tuple[str, str, str], bool]:
+        """Tell of each place of the page's grid whether all of its cells passed."""
+        places: dict[tuple[str, str, str], bool] = {}
+        for one in self.cells:
+            place = (one["table"], _column(one), one["actor"])
+            places[place] = places.get(place, True) and one["passed"]
+        return places
 
     def heat(self) -> Iterator[Line]:
         """Draw tables by verbs: a dot where all actors passed, else the first letter of one who did not."""
         letters = dict(zip(self.verbs, _letters(), strict=False))
         width = max((len(table) for table in self.tables), default=0)
         yield [(" " * (width + 2) + " ".join(letters.values()), "")]
-        by_place: dict[tuple[str, str], list[Found]] = {}
-        for one in self.cells:
-            by_place.setdefault((one["table"], one["verb"]), []).append(one)
+        nothing = ("- ", "yellow") if self.missing else ("  ", "")
         for table in self.tables:
             line: Line = [(f"{table:<{width}}  ", "")]
             for verb in self.verbs:
-                found = by_place.get((table, verb), [])
+                found = [one for one in self.cells if (one["table"], _column(one)) == (table, verb)]
                 red = [one["actor"] for one in found if not one["passed"]]
-                sign, colour = (red[0][0].upper(), "red") if red else (".", "green") if found else ("-", "yellow")
-                line.append((f"{sign} ", colour))
+                line.append((f"{red[0][0].upper()} ", "red") if red else (". ", "green") if found else nothing)
             yield line
+        if any(not one["passed"] for one in self.cells):
+            yield from _legend([f"{name[0].upper()} wrong for {words[0]}" for name, words in _ACTORS.items()])
         yield from _legend([f"{letter} {verb}" for verb, letter in letters.items()])
         for kind, all_of, failed in self._failures():
             left = f", {len(self.declared)} declared or exempt" if kind == "route" else ""
@@ -135,10 +158,24 @@ class Evidence:
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        source = (Path(__file__).parent / "evidence.html").read_text(encoding="utf-8")
-        place = {(one["table"], one["verb"], one["actor"]): one for one in self.cells}
-        actors = [actor for actor in _ACTORS if any(one["actor"] == actor for one in self.cells)]
-        return environment.from_string(source).render(evidence=self, place=place, actors=actors, premises=self.premises)
+        environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+        page = environment.from_string((Path(__file__).parent / "evidence.html").read_text(encoding="utf-8"))
+        owner, stranger = self.premises.tenants if self.premises else ("one", "another")
+        return page.render(
+            evidence=self,
+            premises=self.premises,
+            passed=self._places(),
+            states={table["name"]: table for table in self.premises.tables} if self.premises else {},
+            actors=[(name, *words) for name, words in _ACTORS.items() if any(c["actor"] == name for c in self.cells)],
+            labels={name: label for name, (label, _) in _ACTORS.items()},
+            outcomes=_OUTCOMES,
+            owner=owner,
+            stranger=stranger,
+        )
+
+
+def _column(cell: Found) -> str:
+    return str(cell["verb"]).partition(":")[0]
 
 
 def _without_kind(found: Found) -> dict[str, Any]:

@@ -28,13 +28,14 @@ class Premises:
     """Plain values only, so that they travel between processes as JSON.
 
     versions: by name. roles: as pg_roles has them. tables: what each guarded table carries.
-    tenants: the slugs of the two seeded tenants, owner first.
+    tenants: the slugs of the two seeded tenants, owner first. app: the role the application connects as.
     """
 
     versions: dict[str, str]
     roles: list[dict[str, Any]]
     tables: list[dict[str, Any]]
     tenants: list[str]
+    app: str
 
 
 def read_premises(world: World) -> Premises:
@@ -46,6 +47,7 @@ def read_premises(world: World) -> Premises:
             roles=_roles(connection, world),
             tables=_tables(connection, world),
             tenants=[tenant.slug for tenant in world.tenants],
+            app=world.roles.app,
         )
 
 
