@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import event
+from sqlalchemy import MetaData, event
 
 from tenancy import session as sessions
 from tenancy.errors import SeedError
@@ -56,6 +56,12 @@ CONTROLS: tuple[Control, ...] = (
     Control("orm_predicate_off", "sessions no longer name their tenant in each statement"),
     Control("table_without_rows", "the table is emptied"),
 )
+
+
+def controls_for(metadata: MetaData) -> tuple[Control, ...]:
+    """Return the controls that mean something to these models: sessions name a tenant only for a mapped TenantTable."""
+    is_named = any(shape.is_named_by_sessions for shape in shapes_of(metadata))
+    return tuple(control for control in CONTROLS if is_named or control.name != "orm_predicate_off")
 
 
 def run_control(control: Control, world: World) -> ControlVerdict:

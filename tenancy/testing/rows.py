@@ -18,6 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import sort_tables_and_constraints
 
 from tenancy.tables import TENANT_KEY, mark_of
+from tenancy.testing.mappers import kinds_of, mappers_of
 from tenancy.testing.values import Guess
 
 RowFactory = Callable[[Table, Mapping[str, Any]], Mapping[str, Any] | None]
@@ -44,9 +45,9 @@ def in_order(metadata: MetaData) -> tuple[list[Table], list[ForeignKeyConstraint
     return tables, sorted(late, key=_name_of)
 
 
-def tables_of_tenants(metadata: MetaData) -> list[Table]:
-    """Return every table with a `tenant_id`, in the same order each time; cycles are no hindrance."""
-    return [table for table in in_order(metadata)[0] if TENANT_KEY in table.c]
+def guarded_in_order(metadata: MetaData) -> list[Table]:
+    """Return every table with policies, in the same order each time; cycles are no hindrance."""
+    return [table for table in in_order(metadata)[0] if mark_of(table) is not None and kind_of(table) != "platform"]
 
 
 def kind_of(table: Table) -> str:
@@ -102,6 +103,7 @@ class RowPlan:
         self.tables, self.late = in_order(metadata)
         self.factory = factory
         self.spares = cache(self._spares)
+        self.kinds = {table: kinds_of(mapper) for table, mapper in mappers_of(metadata).items()}
 
     def count(self, table: Table) -> int:
         return 1 if is_single(table) else SPARE + self.spares(table)
@@ -134,7 +136,7 @@ class RowPlan:
                 row[column.name] = _keyed(column, marker, 2 + 2 * number + side)
             else:
                 row[column.name] = Guess(column, marker, 2 + 2 * number + side).value()
-        return row
+        return row | self.kinds.get(table, {})
 
     def target(self, key: ForeignKeyConstraint, number: int) -> int | None:
         """Return which row of the referred table the row of this number points at; None when at none.
@@ -185,6 +187,20 @@ def _is_given(column: Column[Any], number: int, keyed: Iterable[str]) -> bool:
     # A default that is one value for all rows would not do in a unique key.
     scalar = getattr(column.default, "is_scalar", False)
     return (column.default is None or (scalar and column.name in keyed)) and column.server_default is None
+
+
+def defaults_of(table: Table, given: Iterable[str]) -> Row:
+    """Return what the model's own defaults give to the other columns, as far as they need no statement to do so."""
+    found: Row = {}
+    for column in table.columns:
+        default: Any = column.default
+        if column.name in given or default is None or is_counted(column):
+            continue
+        if getattr(default, "is_scalar", False):
+            found[column.name] = default.arg
+        elif getattr(default, "is_callable", False):
+            found[column.name] = default.arg(None)
+    return found
 
 
 def _keyed(column: Column[Any], marker: str, number: int) -> Any:

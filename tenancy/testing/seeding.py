@@ -18,6 +18,7 @@ from tenancy.testing.rows import (
     FRESH,
     Row,
     RowPlan,
+    defaults_of,
     filled,
     foreign_keys,
     identity_of,
@@ -88,7 +89,9 @@ class Seeding:
         for key in foreign_keys(table):
             row |= {name: value for name, value in self._pointing(key, side, number, own) if name != TENANT_KEY}
         given = self.plan.factory(table, dict(row)) if self.plan.factory is not None else None
-        return row | dict(given or {})
+        row |= dict(given or {})
+        # A fresh row is also sent past SQLAlchemy's defaults, and by actors in whose name they cannot be asked.
+        return row | defaults_of(table, row) if number >= FRESH else row
 
     def _pointing(self, key: ForeignKeyConstraint, side: int, number: int, own: list[Row] | None) -> Any:
         wanted = self.plan.target(key, number)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, ForeignKeyConstraint, MetaData, Table, TableClause, column, table
-from sqlalchemy.orm import Mapper, RelationshipProperty, mapperlib
+from sqlalchemy import JSON, Column, ForeignKeyConstraint, MetaData, Table, TableClause, column, table
+from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from tenancy.lookups import lookups_of
 from tenancy.rls import GuardedTable, Roles, grants, guarded_table
 from tenancy.tables import TENANT_KEY, TenantTable
+from tenancy.testing.mappers import mappers_of
 from tenancy.testing.rows import (
     foreign_keys,
+    guarded_in_order,
     identity_columns,
     is_always_counted,
     is_counted,
     is_single,
     pairs_of,
-    tables_of_tenants,
     unique_keys,
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """One tenant table. `mapper` is None for a table without a class of its own."""
+    """One guarded table. `mapper` is None for a table without a class of its own."""
 
     table: Table
     mapper: Mapper[Any] | None
@@ -53,8 +53,15 @@ class Shape:
 
     @cached_property
     def key(self) -> list[Column[Any]]:
-        """The columns a row is found by: the primary key, or only the tenant where there is none."""
-        return [self.table.c[TENANT_KEY]] if not self.table.primary_key.columns else self.identity
+        """The columns a row is found by: the primary key, else another unique key of the tenant, else all columns."""
+        for names in unique_keys(self.table):
+            if TENANT_KEY in names:
+                return [self.table.c[name] for name in (TENANT_KEY, *(name for name in names if name != TENANT_KEY))]
+        return [one for one in self.identity if not isinstance(one.type, JSON)]
+
+    @cached_property
+    def has_key(self) -> bool:
+        return any(TENANT_KEY in names for names in unique_keys(self.table))
 
     @cached_property
     def writable(self) -> list[Column[Any]]:
@@ -137,29 +144,12 @@ class Shape:
 
 
 def shapes_of(metadata: MetaData) -> list[Shape]:
-    """Return the shape of every tenant table, in the order of foreign keys."""
-    mappers = _mappers(metadata)
+    """Return the shape of every table with policies, in the order of foreign keys."""
+    mappers = mappers_of(metadata)
     return [
         Shape(found, mappers.get(found), guarded_table(found, lookups_of(metadata)))
-        for found in tables_of_tenants(metadata)
+        for found in guarded_in_order(metadata)
     ]
-
-
-def _mappers(metadata: MetaData) -> dict[Table, Mapper[Any]]:
-    """The class of each table that is mapped alone: not as part of another class, nor as a part of a join."""
-    found: dict[Table, Mapper[Any]] = {}
-    for mapper in sorted(_all_mappers(), key=lambda mapper: mapper.class_.__qualname__):
-        local = mapper.local_table
-        if isinstance(local, Table) and local.metadata is metadata and mapper.inherits is None:
-            found.setdefault(local, mapper)
-    return found
-
-
-def _all_mappers() -> Iterator[Mapper[Any]]:
-    # SQLAlchemy has no public way from a table to its class: a MetaData does not know its registries.
-    registries: Iterable[Any] = mapperlib._all_registries()
-    for registry in registries:
-        yield from registry.mappers
 
 
 def _is_followed(prop: RelationshipProperty[Any]) -> bool:

@@ -26,6 +26,10 @@ _COUNTERS = text("""
     FROM unnest(CAST(:oids AS oid[])) AS o
 """)
 _COUNTING = str(_COUNTERS).strip()[:40]
+_TRIGGERS = """
+    SELECT t.tgrelid, p.proname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = ANY (%s) AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgname <> 'tenancy_announce'
+"""
 Counts = Mapping[str, tuple[int, int, int]]
 
 
@@ -39,6 +43,7 @@ class Stage:
         self._watched: list[Engine] = []
         self._differences: Mapping[str, list[str]] | None = None
         self.oids = self._read_oids()
+        self.trigger_functions = self._read_trigger_functions()
 
     def _read_oids(self) -> dict[int, str]:
         found = {}
@@ -47,6 +52,13 @@ class Stage:
             row = self.world.admin.execute("SELECT to_regclass(%s)::oid", [name]).fetchone()
             if row is not None and row[0] is not None:
                 found[int(row[0])] = table.key
+        return found
+
+    def _read_trigger_functions(self) -> dict[str, set[str]]:
+        """The functions that the application's own triggers call, by table."""
+        found: dict[str, set[str]] = {}
+        for oid, name in self.world.admin.execute(_TRIGGERS, [list(self.oids)]):
+            found.setdefault(self.oids[oid], set()).add(str(name))
         return found
 
     def tenant(self, actor: Actor) -> SeededTenant | None:

@@ -38,13 +38,13 @@ class Guess:
         return self.of(self.column.type) if allowed is None else allowed
 
     def of(self, kind: TypeEngine[Any]) -> Any:
-        if isinstance(kind, types.TypeDecorator):
-            return self.of(kind.impl_instance)
-        if isinstance(kind, types.ARRAY):
-            return self._array(kind)
         for known, guess in _KNOWN:
             if isinstance(kind, known):
                 return guess(self, kind)
+        if isinstance(kind, types.ARRAY):
+            return self._array(kind)
+        if isinstance(kind, types.TypeDecorator):  # last: SQLAlchemy's own Interval is one, over a DateTime
+            return self.of(kind.impl_instance)
         raise ModelError(
             f"nothing is known of the type {kind!r} of {self.column.table.name}.{self.column.name}",
             hint="give the value in the row factory",
@@ -149,7 +149,7 @@ _SINGLE: dict[type[Any], type[ranges.AbstractRange[Any]]] = {
     postgresql.TSMULTIRANGE: postgresql.TSRANGE,
     postgresql.TSTZMULTIRANGE: postgresql.TSTZRANGE,
 }
-# The first that fits: an Enum is a String, a LONG NUMERIC may be a Float.
+# The first that fits: an Enum is a String, and before SQLAlchemy 2.1 a Float is a Numeric.
 _KNOWN: tuple[tuple[type[Any], Callable[[Guess, Any], Any]], ...] = (
     (types.Enum, _enum),
     (postgresql.TSVECTOR, lambda g, _: f"'{g.marker}':1"),
@@ -158,6 +158,7 @@ _KNOWN: tuple[tuple[type[Any], Callable[[Guess, Any], Any]], ...] = (
     (types.String, lambda g, kind: g.text(kind.length)),
     (types.Boolean, lambda g, _: False),
     (types.Integer, lambda g, _: g.number),
+    (types.Float, lambda g, _: float(g.number)),
     (types.Numeric, lambda g, kind: g.decimal(kind)),
     (types.DateTime, _moment),
     (types.Date, lambda g, _: _DAY + timedelta(days=g.number)),

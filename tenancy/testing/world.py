@@ -14,7 +14,7 @@ from sqlalchemy import Engine, MetaData, Table, make_url
 from sqlalchemy.orm import sessionmaker
 
 from tenancy.binding import create_tenant_engine
-from tenancy.context import outside_any_scope
+from tenancy.context import outside_any_scope, tenant_scope
 from tenancy.rls import Roles, qualified, quote
 from tenancy.session import TenantSession, tenant_sessionmaker
 from tenancy.testing.rows import FRESH, Row, RowFactory, RowPlan
@@ -67,14 +67,15 @@ class World:
     def fresh(self, table: Table, tenant: SeededTenant, number: int = 0) -> Row:
         """Return the values of a row that is not there and could be inserted for the tenant; 0 and 1 differ.
 
-        Without the columns that the server or the model's own defaults fill.
+        Without the columns that the server fills.
         """
         return dict(self._fresh(table, self.tenants.index(tenant), number))
 
     def _fresh(self, table: Table, side: int, number: int) -> Row:
         known = self._fresh_rows.get((table.key, side, number))
         if known is None:
-            known = self._fresh_rows[table.key, side, number] = self.seeding.row(table, side, FRESH + number)
+            with tenant_scope(self.tenants[side].id):
+                known = self._fresh_rows[table.key, side, number] = self.seeding.row(table, side, FRESH + number)
         return known
 
     @cached_property

@@ -54,13 +54,24 @@ _CHANGES = (
 
 
 def verbs_of(shape: Shape) -> Iterator[Verb]:
-    """Return the verbs that mean something to a table, in the order of the matrix."""
+    """Return the verbs that mean something to a table, in the order of the matrix.
+
+    Of a table of accounts, which no tenant has, only the policies are compared.
+    """
+    if shape.guarded.kind != "account":
+        yield from _of_tenants(shape)
+    yield Verb("policies", ("table_owner",), structure.policies)
+    if shape.is_named_by_sessions:
+        yield Verb("orm_predicate", TENANTS, structure.orm_predicate)
+
+
+def _of_tenants(shape: Shape) -> Iterator[Verb]:
     yield from _READS
     yield from _RELATIONS if shape.relationships else ()
     if not shape.is_single or not shape.keeps_its_key:
         yield Verb("insert", ALL, writes.insert_row)
     yield from _NEW_ROWS if not shape.is_single else ()
-    if not shape.keeps_its_key and shape.table.primary_key.columns:
+    if not shape.keeps_its_key and shape.has_key:
         yield Verb("upsert", ALL, writes.upsert)
     yield from _CHANGES
     for key in shape.pointers:
@@ -69,6 +80,3 @@ def verbs_of(shape: Shape) -> Iterator[Verb]:
     for names in shape.uniques if not shape.is_single else ():
         columns = ",".join(name for name in names if name != "tenant_id")
         yield Verb(f"unique:{columns}", ALL, keys.probe_unique(names))
-    yield Verb("policies", ("table_owner",), structure.policies)
-    if shape.is_named_by_sessions:
-        yield Verb("orm_predicate", TENANTS, structure.orm_predicate)

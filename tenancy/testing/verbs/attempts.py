@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,11 +20,13 @@ from tenancy.testing.cascades import Changes
 from tenancy.testing.rows import OWN, SHARED, Row, identity_of
 from tenancy.testing.shapes import Shape
 from tenancy.testing.stage import Actor, Counts, Stage
-from tenancy.testing.world import SeededTenant
+from tenancy.testing.world import OWNER, STRANGER, SeededTenant
 
 REFUSED = "42501"
 NO_SUCH_ROW = "23503"
 TAKEN = "23505"
+RESTRICTED = "23001"  # what PostgreSQL 18 says of ON DELETE RESTRICT, and earlier ones call NO_SUCH_ROW
+TRIGGER = "its own trigger"
 Identity = tuple[str, ...]
 
 
@@ -32,19 +36,22 @@ class Outcome:
 
     error: an SQLSTATE, or the name of the library's error; "" for none. count: rows affected; None when the
     statement does not tell, or it is not compared. seen: the identities of the rows that came back.
-    changes: what was inserted, updated and deleted, by table, cascades included.
+    changes: what was inserted, updated and deleted, by table, cascades included. words: for what is no row.
     """
 
     error: str = ""
     count: int | None = None
     seen: tuple[Identity, ...] | None = None
     changes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    words: str = ""
     message: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         if self.error:
-            return f"refused with {self.error}"
-        parts = [] if self.seen is None else [f"sees {_counted(len(self.seen))}"]
+            return f"refused by {self.error}" if self.error == TRIGGER else f"refused with {self.error}"
+        if self.words:
+            return self.words
+        parts = [] if self.seen is None else [f"sees {_whose(self.seen)}"]
         parts += [] if self.count is None else [f"affects {_counted(self.count)}"]
         parts += [f"{name} +{i} ~{u} -{d}" for name, (i, u, d) in sorted(self.changes.items())]
         return ", ".join(parts) or "changes nothing"
@@ -128,7 +135,8 @@ class Attempt:
         """
         expected = {"owner": owner, "stranger": stranger}.get(self.actor, nobody or Outcome(REFUSED))
         found = self._outcome(act, before if self.actor == "owner" else None)
-        self.judge(what, expected, found)
+        # A trigger of the application that refuses to write, for anyone, has let nothing through.
+        self.judge(what, expected, found, passed=True if found.error == TRIGGER else None)
         return found
 
     def judge(self, what: str, expected: Outcome, found: Outcome, *, passed: bool | None = None) -> None:
@@ -148,9 +156,18 @@ class Attempt:
         try:
             yield found
         except DBAPIError as error:
-            found.append(_refusal(error.orig if isinstance(error.orig, psycopg.Error) else error))
+            found.append(self._refusal(error.orig if isinstance(error.orig, psycopg.Error) else error))
         except (psycopg.Error, TenancyError) as error:
-            found.append(_refusal(error))
+            found.append(self._refusal(error))
+
+    def _refusal(self, error: BaseException) -> Outcome:
+        if not isinstance(error, psycopg.Error) or not error.sqlstate:
+            return Outcome(type(error).__name__, message=str(error))
+        words = f"{error.diag.message_primary} / {error.diag.message_detail}"
+        raised_in = set(re.findall(r"function (?:\S+\.)?(\S+?)\(", error.diag.context or ""))
+        is_trigger = raised_in & self.stage.trigger_functions.get(self.table.key, set())
+        code = NO_SUCH_ROW if error.sqlstate == RESTRICTED else error.sqlstate
+        return Outcome(TRIGGER if is_trigger else code, message=words)
 
     def counted(self, session: Session, act: Callable[[Connection], int | None]) -> Outcome:
         """Run a statement that writes: how many rows it says it affected, and what really changed."""
@@ -165,7 +182,13 @@ class Attempt:
             name: tuple(now - then for now, then in zip(counts, before[name], strict=True))
             for name, counts in after.items()
         }
-        return {name: (i, u, d) for name, (i, u, d) in differences.items() if i or u or d}
+        noted = self.stage.trigger_functions.get(self.table.key, set())
+        return {
+            name: (i, u, d)
+            for name, (i, u, d) in differences.items()
+            # Rows that a trigger of the application adds elsewhere, to an audit, say.
+            if u or d or (i and (name == self.table.key or not noted))
+        }
 
     def seen(self, rows: Iterable[Mapping[str, Any]], changes: Changes | None = None) -> Outcome:
         return Outcome(seen=self.identities(rows), changes=changes or {})
@@ -175,11 +198,11 @@ def changed(table: str, *, inserted: int = 0, updated: int = 0, deleted: int = 0
     return {table: (inserted, updated, deleted)} if inserted or updated or deleted else {}
 
 
-def _refusal(error: BaseException) -> Outcome:
-    if isinstance(error, psycopg.Error) and error.sqlstate:
-        detail = f"{error.diag.message_primary} / {error.diag.message_detail}"
-        return Outcome(error.sqlstate, message=detail)
-    return Outcome(type(error).__name__, message=str(error))
+def _whose(seen: tuple[Identity, ...]) -> str:
+    """Count by whose rows they are, which is what a reader wants to know first."""
+    names = {str(OWNER.id): "the owner's", str(STRANGER.id): "the stranger's"}
+    found = Counter(next((names[part] for part in identity if part in names), "nobody's") for identity in seen)
+    return " and ".join(f"{_counted(number)} of {whose}" for whose, number in sorted(found.items())) or "no row"
 
 
 def _counted(number: int) -> str:

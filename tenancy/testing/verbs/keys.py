@@ -58,12 +58,8 @@ def _compare(attempt: Attempt, what: str, build: Callable[[Row], Any], aimed: Ro
     hit = attempt.step(f"{what}: the owner's row", _checked(attempt, build(aimed)), owner=done, stranger=no_row)
     missed = attempt.step(f"{what}: no row", _checked(attempt, build(missing)), owner=no_row, stranger=no_row)
     if attempt.actor == "stranger":
-        words = [_masked(hit.message, aimed), _masked(missed.message, missing)]
-        attempt.judge(f"{what}: the same words", Outcome("the same"), Outcome(_verdict(words)))
-
-
-def _verdict(words: list[str]) -> str:
-    return "the same" if words[0] == words[1] else "other words"
+        expected = Outcome(words=_masked(missed.message, missing))
+        attempt.judge(f"{what}: the same words", expected, Outcome(words=_masked(hit.message, aimed)))
 
 
 def _masked(message: str, values: Row) -> str:

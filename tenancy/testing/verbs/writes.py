@@ -44,7 +44,7 @@ def insert_row(attempt: Attempt) -> None:
         # Inline: without RETURNING, which would ask the reading policies as well.
         statement = insert(table).values(attempt.fresh(attempt.owner)).inline()
         attempt.step("a new row", counting(attempt, run(statement)), owner=one(attempt, inserted=1), stranger=DENIED)
-    if not attempt.shape.keeps_its_key and table.primary_key.columns:
+    if not attempt.shape.keeps_its_key and attempt.shape.has_key:
         statement = insert(table).values(_written(attempt, attempt.own_row)).inline()
         attempt.step("a taken key", counting(attempt, run(statement)), owner=Outcome(TAKEN), stranger=DENIED)
 
@@ -184,7 +184,7 @@ def merge(attempt: Attempt) -> None:
     """MERGE onto the owner's row, and MERGE that inserts one for it."""
     shape, name = attempt.shape, attempt.shape.sql_name
     keys = {column.name: attempt.own_row[column.name] for column in shape.key}
-    source = ", ".join(f"{_typed(shape.table.c[k])} AS {quote(k)}" for k in keys)
+    source = ", ".join(f"{_typed(shape.table.c[k], i)} AS {quote(k)}" for i, k in enumerate(keys))
     on = " AND ".join(f"t.{quote(k)} = s.{quote(k)}" for k in keys)
     onto = f"MERGE INTO {name} AS t USING (SELECT {source}) AS s ON {on} WHEN MATCHED THEN"
     if shape.can_update:
@@ -197,7 +197,7 @@ def merge(attempt: Attempt) -> None:
     if shape.is_single:
         return
     row = attempt.fresh(attempt.owner)
-    values = ", ".join(_typed(shape.table.c[k]) for k in row)
+    values = ", ".join(_typed(shape.table.c[k], i) for i, k in enumerate(row))
     inserting = f"INSERT ({', '.join(map(quote, row))}) VALUES ({values})"  # noqa: S608 - quoted names
     new = f"MERGE INTO {name} AS t USING (SELECT 1) AS s ON false WHEN NOT MATCHED THEN {inserting}"
     statement = _text(new, shape.table.c, row)
@@ -240,7 +240,15 @@ def _aims(attempt: Attempt) -> list[tuple[str, Row, bool, Callable[[SeededTenant
     ]
     if len(attempt.shape.key) > 1:
         shared = attempt.shared_row(attempt.owner)
-        aims.append(("by the bare id of both", shared, True, lambda tenant: [attempt.shared_row(tenant)]))
+        names = [column.name for column in attempt.shape.key[1:]]
+        aims.append(
+            (
+                "by the bare id of both",
+                shared,
+                True,
+                lambda tenant: [row for row in attempt.rows_of(tenant) if all(row[n] == shared[n] for n in names)],
+            )
+        )
     return aims
 
 
@@ -249,9 +257,11 @@ def _written(attempt: Attempt, row: Row) -> Row:
     return {column.name: row[column.name] for column in attempt.shape.writable}
 
 
-def _typed(column: Column[Any]) -> str:
-    return f"CAST(:{column.name} AS {column.type.compile(dialect=postgresql.dialect())})"  # type: ignore[no-untyped-call]
+def _typed(column: Column[Any], number: int) -> str:
+    return f"CAST(:p{number} AS {column.type.compile(dialect=postgresql.dialect())})"  # type: ignore[no-untyped-call]
 
 
 def _text(statement: str, columns: Any, values: Mapping[str, Any]) -> Any:
-    return text(statement).bindparams(*(bindparam(k, v, type_=columns[k].type) for k, v in values.items()))
+    return text(statement).bindparams(
+        *(bindparam(f"p{i}", v, type_=columns[k].type) for i, (k, v) in enumerate(values.items()))
+    )
