@@ -22,7 +22,7 @@ Message = tuple[bytes, Sequence[bytes] | None]
 _PING = ";"  # SQLAlchemy's pre-ping on PostgreSQL: it must not begin a transaction
 # A WITH HOLD cursor that got past the guard; to close it at check-in costs a flight.
 _CLOSE_ALL: Message = (b"CLOSE ALL", None)
-_BIND = b"SELECT tenancy.bind_scope($1, $2, $3, $4)"
+_BIND = b"CALL tenancy.bind_scope($1, $2, $3, $4)"
 _ISOLATION = {level: level.name.replace("_", " ") for level in IsolationLevel}
 
 

@@ -22,7 +22,7 @@ from tenancy.rls.migrations import (
     is_installed,
     read_routines,
 )
-from tenancy.rls.signatures import SIGNED_MARK
+from tenancy.rls.signatures import BIND
 from tenancy.tables import TENANT_KEY, mark_of
 
 Key = tuple[str | None, str]
@@ -57,7 +57,7 @@ class Comparison:
     @property
     def is_signed(self) -> bool:
         """Whether the policies of the database demand signed scopes."""
-        return SIGNED_MARK in self.routines
+        return BIND in self.routines
 
     @property
     def changed_functions(self) -> list[str]:

@@ -7,11 +7,12 @@ import click
 from tenancy.cli.doctor import doctor
 from tenancy.cli.explain import explain
 from tenancy.cli.roles import bootstrap, check
+from tenancy.cli.signing import keys
 
 main = click.version_option(package_name="sqlalchemy-tenancy")(
     click.Group(
         "tenancy",
-        commands=[bootstrap, check, doctor, explain],
+        commands=[bootstrap, check, doctor, explain, keys],
         help="Multi-tenancy in which PostgreSQL itself refuses foreign rows.",
     )
 )

@@ -6,7 +6,7 @@ from tenancy.errors import ConfigurationError
 from tenancy.lookups import Lookup
 from tenancy.rls.names import SCHEMA, Flavour
 from tenancy.rls.roles import Roles
-from tenancy.rls.signatures import key_table_sql, signed_definitions
+from tenancy.rls.signatures import bind_sql, key_table_sql, raise_unbound, signed_definitions, unsigned_sql
 
 
 def install_sql(roles: Roles, flavour: Flavour = "postgres", *, signed: bool = False) -> list[str]:
@@ -34,6 +34,7 @@ def install_sql(roles: Roles, flavour: Flavour = "postgres", *, signed: bool = F
             statements.append(f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{signature} TO {callers}")
     return [
         *statements,
+        *(bind_sql(roles) if signed else ()),
         *_append_only_sql(),
         f"SET LOCAL ROLE {roles.lookup}",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {roles.lookup} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
@@ -43,10 +44,10 @@ def install_sql(roles: Roles, flavour: Flavour = "postgres", *, signed: bool = F
 
 def uninstall_sql(roles: Roles, *, signed: bool = False) -> list[str]:
     """Return the statements that remove schema `tenancy`; they fail while a table is still guarded."""
-    tables = [f"DROP TABLE {SCHEMA}.platform_session", *([f"DROP TABLE {SCHEMA}.signing_key"] if signed else ())]
-    names = reversed(function_definitions(roles, signed=signed))
+    tables = [f"DROP TABLE {SCHEMA}.platform_session"]
     return [
-        *(f"DROP FUNCTION {SCHEMA}.{name}" for name in names if "refuse" not in name),
+        *(f"DROP FUNCTION {SCHEMA}.{name}" for name in reversed(function_definitions(roles)) if "refuse" not in name),
+        *(unsigned_sql() if signed else ()),
         *tables,
         f"DROP FUNCTION {SCHEMA}.refuse_change()",
         f"DROP SCHEMA {SCHEMA}",
@@ -55,11 +56,7 @@ def uninstall_sql(roles: Roles, *, signed: bool = False) -> list[str]:
 
 def unsign_sql(roles: Roles) -> list[str]:
     """Return the statements that make a signed schema `tenancy` an unsigned one. Lost: every signing key."""
-    return [
-        *install_sql(roles),
-        *(f"DROP FUNCTION IF EXISTS {SCHEMA}.{name}" for name in reversed(signed_definitions(roles))),
-        f"DROP TABLE IF EXISTS {SCHEMA}.signing_key",
-    ]
+    return [*install_sql(roles), *unsigned_sql()]
 
 
 def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed: bool = False) -> dict[str, str]:
@@ -97,17 +94,12 @@ def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed:
     }
     if signed:
         definitions |= signed_definitions(roles)
+    verified = "signed" if signed else "current"
     for noun in ("tenant", "account"):
-        # Unbound comes first: no_tenant() says that better than a missing signature.
-        bound = (
-            f"WHEN {SCHEMA}.current_{noun}() IS NULL THEN NULL ELSE {SCHEMA}.signed_{noun}()"
-            if signed
-            else (f"ELSE {SCHEMA}.current_{noun}()")
-        )
         definitions[f"guarded_{noun}()"] = _sql(
             "uuid",
             f"SELECT CASE WHEN session_user = {platform} AND NOT {SCHEMA}.platform_session_valid() THEN NULL "
-            f"{bound} END",
+            f"ELSE {SCHEMA}.{verified}_{noun}() END",
         )
     definitions["refuse_change()"] = (
         "RETURNS trigger LANGUAGE plpgsql AS $$\n"
@@ -157,15 +149,8 @@ def _no_binding(noun: str, setting: str, roles: Roles) -> str:
         f"  IF {setting} IS NOT NULL OR current_user = '{roles.lookup}' OR session_user = '{roles.platform}' THEN\n"
         "    RETURN NULL;\n"
         "  END IF;\n"
-        f"{_raise_unbound(noun)}"
+        f"{raise_unbound(noun)}"
         "END $$"
-    )
-
-
-def _raise_unbound(noun: str) -> str:
-    return (
-        f"  RAISE insufficient_privilege USING MESSAGE = 'no {noun} is bound to this transaction',\n"
-        f"    HINT = 'run it inside tenancy.{noun}_scope(...), or SET LOCAL app.{noun}_id first';\n"
     )
 
 
@@ -201,7 +186,7 @@ def create_lookup_sql(lookup: Lookup, roles: Roles) -> list[str]:
     # Guarded, so that a signed database verifies the account; in a sub-select, so that it does so once.
     wanted = f"(SELECT {SCHEMA}.guarded_account())" if lookup.by_account else "$1"
     # The lookup role is let past no_account(), so an unbound account is refused here.
-    unbound = f"IF {_setting('app.account_id')} IS NULL THEN\n{_raise_unbound('account')}  END IF;\n  "
+    unbound = f"IF {_setting('app.account_id')} IS NULL THEN\n{raise_unbound('account')}  END IF;\n  "
     conditions = [f"t.{lookup.key} = {wanted}", *(f"t.{column} IS NOT NULL" for column in lookup.requires)]
     return [
         f"SET LOCAL ROLE {roles.lookup}",

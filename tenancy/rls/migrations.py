@@ -15,7 +15,7 @@ from tenancy.rls.functions import create_lookup_sql, install_sql
 from tenancy.rls.names import SCHEMA, Flavour, qualified
 from tenancy.rls.policies import GuardedTable
 from tenancy.rls.roles import Roles
-from tenancy.rls.signatures import SIGNED_MARK
+from tenancy.rls.signatures import BIND
 
 _INSTALLED = text("SELECT to_regnamespace(:schema) IS NOT NULL")
 _ROUTINES = text("""
@@ -89,7 +89,7 @@ def is_installed(connection: Connection) -> bool:
 
 def is_signed(connection: Connection) -> bool:
     """Whether the policies of the database demand signed scopes."""
-    return SIGNED_MARK in read_routines(connection)
+    return BIND in read_routines(connection)
 
 
 def read_routines(connection: Connection) -> dict[str, Routine]:
