@@ -148,6 +148,11 @@ class Cluster:
         roles = self.roles
         return roles.owner, roles.migrator, roles.app, roles.platform, roles.lookup, roles.backup
 
+    @property
+    def strong(self) -> tuple[str, ...]:
+        """Those that see or own all rows, or act as one that does."""
+        return self.roles.owner, self.roles.migrator, self.roles.lookup, self.roles.backup
+
     def logins_of(self, role: str) -> set[str]:
         """The login roles that act as a role, themselves or through memberships."""
         reached = {role}
@@ -179,12 +184,11 @@ def examine_members(cluster: Cluster) -> Iterator[Finding]:
     """Look for memberships of the six roles, and in those that see or own all rows."""
     roles = cluster.roles
     expected = {(roles.migrator, roles.owner), (roles.owner, roles.lookup)}
-    strong = {roles.owner, roles.migrator, roles.lookup, roles.backup}
     for member, role in cluster.members:
         state = cluster.states.get(member)
         if (member, role) in expected or (state is not None and "SUPERUSER" in state.attributes):
             continue
-        if member in cluster.ours or role in strong:
+        if member in cluster.ours or role in cluster.strong:
             remedy = f"REVOKE {quote(role)} FROM {quote(member)};"
             yield ROLE_MEMBER.finding(f"role {member}", f"it is a member of {role}", remedy=remedy)
 
@@ -214,8 +218,9 @@ def examine_logins(cluster: Cluster) -> Iterator[Finding]:
     if everything:
         reach |= {"pg_read_all_data": everything, "pg_write_all_data": everything}
     found: dict[str, set[str]] = {}
+    told = {member for member, role in cluster.members if role in cluster.strong}
     for role, names in reach.items():
-        for login in cluster.logins_of(role) - {*cluster.ours}:
+        for login in cluster.logins_of(role) - {*cluster.ours, *told}:
             if "SUPERUSER" not in cluster.states[login].attributes:
                 found.setdefault(login, set()).update(names)
     for login, names in sorted(found.items()):
@@ -265,8 +270,8 @@ def examine_timeouts(cluster: Cluster) -> Iterator[Finding]:
 def examine_migrator(cluster: Cluster) -> Iterator[Finding]:
     """Look at the settings that make a migration act as the owner, and fail instead of seeing less."""
     role, owner = cluster.roles.migrator, cluster.roles.owner
-    for name, value in {"row_security": "off", "role": owner}.items() if role in cluster.states else ():
-        if cluster.settings.effective(role, name) not in (value, {"off": "false"}.get(value)):
+    for name, value in (("row_security", "off"), ("role", owner)) if role in cluster.states else ():
+        if cluster.settings.effective(role, name) != value:
             remedy = f"ALTER ROLE {role} SET {name} = '{value}';"
             yield MIGRATOR_FILTERED.finding(f"role {role}", f"{name} is not {value}", remedy=remedy)
 
