@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     Sequence,
@@ -65,6 +66,12 @@ def unique_keys(table: Table) -> Iterator[tuple[str, ...]]:
         if index.unique and all(isinstance(e, Column) for e in index.expressions):
             keys.append(tuple(column.name for column in index.columns))
     yield from sorted(keys)
+
+
+def across_tenants(table: Table) -> list[set[str]]:
+    """Return the columns of each key that is declared to be unique across tenants: there, a taken value is noticed."""
+    keys = [key for key in (*table.constraints, *table.indexes) if key.info.get("across_tenants")]
+    return [{str(column.name) for column in key.columns} for key in keys if isinstance(key, UniqueConstraint | Index)]
 
 
 def foreign_keys(table: Table) -> list[ForeignKeyConstraint]:

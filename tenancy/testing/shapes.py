@@ -14,6 +14,7 @@ from tenancy.rls import GuardedTable, Roles, grants, guarded_table
 from tenancy.tables import TENANT_KEY, TenantTable
 from tenancy.testing.mappers import mappers_of
 from tenancy.testing.rows import (
+    across_tenants,
     foreign_keys,
     guarded_in_order,
     identity_columns,
@@ -89,7 +90,9 @@ class Shape:
         found = []
         for names in unique_keys(self.table):
             free = [name for name in names if name != TENANT_KEY and name not in pointing]
-            if TENANT_KEY in names and free and not any(is_always_counted(self.table.c[name]) for name in names):
+            is_noticed = any(crossing <= set(names) for crossing in across_tenants(self.table))
+            is_fixed = any(is_always_counted(self.table.c[name]) for name in names)
+            if TENANT_KEY in names and free and not is_noticed and not is_fixed:
                 found.append(names)
         return list(dict.fromkeys(found))
 
