@@ -120,23 +120,30 @@ class Evidence:
 
     def heat(self) -> Iterator[Line]:
         """Draw tables by verbs: a dot where all actors passed, else the first letter of one who did not."""
+        if self.cells:
+            yield from self._grid()
+        for kind, all_of, failed in self._failures():
+            left = f", {len(self.declared)} declared or exempt" if kind == "route" else ""
+            yield [(f"{_KINDS[kind]}: {len(all_of)} ran, {failed} failed{left}", "")]
+
+    def _grid(self) -> Iterator[Line]:
         letters = dict(zip(self.verbs, _letters(), strict=False))
         width = max((len(table) for table in self.tables), default=0)
         yield [(" " * (width + 2) + " ".join(letters.values()), "")]
         nothing = ("- ", "yellow") if self.missing else ("  ", "")
+        by_place: dict[tuple[str, str], list[Found]] = {}
+        for one in self.cells:
+            by_place.setdefault((one["table"], _column(one)), []).append(one)
         for table in self.tables:
             line: Line = [(f"{table:<{width}}  ", "")]
             for verb in self.verbs:
-                found = [one for one in self.cells if (one["table"], _column(one)) == (table, verb)]
+                found = by_place.get((table, verb), [])
                 red = [one["actor"] for one in found if not one["passed"]]
                 line.append((f"{red[0][0].upper()} ", "red") if red else (". ", "green") if found else nothing)
             yield line
         if any(not one["passed"] for one in self.cells):
             yield from _legend([f"{name[0].upper()} wrong for {words[0]}" for name, words in _ACTORS.items()])
         yield from _legend([f"{letter} {verb}" for verb, letter in letters.items()])
-        for kind, all_of, failed in self._failures():
-            left = f", {len(self.declared)} declared or exempt" if kind == "route" else ""
-            yield [(f"{_KINDS[kind]}: {len(all_of)} ran, {failed} failed{left}", "")]
 
     def as_json(self) -> str:
         """Return the evidence for programs; `format` grows when a field changes its meaning."""
