@@ -6,16 +6,25 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
 
 import click
 from sqlalchemy.exc import OperationalError
 
 from app import close_app, create_app
 from app.config import SettingsError, read_migration_settings, read_settings
-from app.development import DevelopmentError, development_app, open_development, upgrade_database, welcome
+from app.development import (
+    DevelopmentError,
+    development_app,
+    examine_application,
+    open_development,
+    upgrade_database,
+    welcome,
+)
 from app.seed import ACCOUNTS, SeedError, seed
 from app.server import PortError, StopAsked, listen, serve, stop_on_signals
+from tenancy.cli.doctor import telling_options
 from tenancy.errors import TenancyError
 
 _FOLDER = Path("instance")
@@ -53,6 +62,14 @@ def seed_database(password: str | None, folder: Path) -> None:
         seed(app.extensions["auth"], dict.fromkeys(ACCOUNTS, password))
     finally:
         close_app(app)
+
+
+@program.command("doctor")
+@telling_options
+def examine(**options: Any) -> None:
+    """Examine this application: code, configuration, models, and a database that its migrations have just made."""
+    with TemporaryDirectory() as folder, stop_on_signals(), open_development(Path(folder)) as development:
+        raise SystemExit(examine_application(development, **options))
 
 
 def run(port: int, folder: Path) -> None:

@@ -20,14 +20,17 @@ from sqlalchemy.pool import NullPool
 
 from app import close_app, create_app
 from app.config import development_settings
+from app.models import Base
 from app.seed import ACCOUNTS, MEMBERS, TENANTS, seed
+from tenancy.cli.doctor import conduct
 from tenancy.embedded import Server, find_server, start
 from tenancy.embedded.sources import URL_VARIABLE
 from tenancy.rls import Roles, bootstrap_sql
 
 DATABASE = "crm"
 ROLES = Roles()
-_CONFIG = Path(__file__).parent.parent / "alembic.ini"
+_PACKAGE = Path(__file__).parent
+_CONFIG = _PACKAGE.parent / "alembic.ini"
 
 
 class DevelopmentError(Exception):
@@ -88,6 +91,27 @@ def development_app(development: Development) -> Iterator[Flask]:
     try:
         seed(app.extensions["auth"], development.secrets.accounts)
         yield app
+    finally:
+        close_app(app)
+
+
+def examine_application(development: Development, *, url: str | None, code: Sequence[Path], **telling: Any) -> int:
+    """Let the doctor look at the application as it would be in production; returns the exit status.
+
+    url: another database than the one at hand. code: other folders than this package.
+    """
+    settings = development_settings(
+        environment="production",
+        resolvers=("jwt", "subdomain", "custom_domain", "path"),
+        database_url=development.url(ROLES.app),
+        platform_database_url=development.url(ROLES.platform),
+        secret_key=development.secrets.secret_key,
+    )
+    app = create_app(settings)
+    try:
+        return conduct(
+            app, Base.metadata, url=url or development.url(ROLES.migrator), code=code or [_PACKAGE], **telling
+        )
     finally:
         close_app(app)
 

@@ -75,7 +75,7 @@ KEY_UNKNOWN = Rule(
 )
 INDEX_MISSING = Rule(
     "TEN311",
-    "tenant-index-missing",
+    "index-missing",
     "warning",
     "Without the index, each tenant's query reads everybody's rows to find its own, and slows down with their number.",
 )

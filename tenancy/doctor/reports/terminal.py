@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.rule import Rule as Line
 from rich.table import Table
 from rich.text import Text
@@ -59,16 +58,16 @@ def _print_level(findings: Iterable[Finding], console: Console) -> None:
         console.print(Text.assemble((rule.id, _STYLES[rule.level]), " ", (rule.name, "bold")))
         _indented(console, rule.why)
         for finding in found:
-            console.print(
-                Padding(Text.assemble((place(finding), "bold"), ": ", finding.what), (0, 0, 0, 4), expand=False)
-            )
+            _indented(console, Text.assemble((place(finding), "bold"), ": ", finding.what), by=4)
             for line in finding.remedy.splitlines():
                 console.print(Text(f"      {line}", style="green"), soft_wrap=True)
         console.print()
 
 
-def _indented(console: Console, text: str) -> None:
-    console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
+def _indented(console: Console, text: str | Text, *, by: int = 2) -> None:
+    whole = Text(text) if isinstance(text, str) else text
+    for line in whole.wrap(console, console.width - by):
+        console.print(Text(" " * by) + line)
 
 
 def _summary(report: Report) -> Text:
