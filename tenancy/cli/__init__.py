@@ -6,13 +6,14 @@ import click
 
 from tenancy.cli.doctor import doctor
 from tenancy.cli.explain import explain
+from tenancy.cli.hardening import harden
 from tenancy.cli.roles import bootstrap, check
 from tenancy.cli.signing import keys
 
 main = click.version_option(package_name="sqlalchemy-tenancy")(
     click.Group(
         "tenancy",
-        commands=[bootstrap, check, doctor, explain, keys],
+        commands=[bootstrap, check, doctor, explain, harden, keys],
         help="Multi-tenancy in which PostgreSQL itself refuses foreign rows.",
     )
 )
