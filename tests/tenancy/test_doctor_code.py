@@ -249,6 +249,14 @@ SOUND = {
         def hint():
             return session["hint"]
         """,
+    "HTTP session is no database session": """
+        import requests
+        from functools import cache
+        session = requests.Session()
+        @cache
+        def rates():
+            return session.get("https://rates.example.com").json()
+        """,
     "answer with the tenant": "from pydantic import BaseModel\nclass PersonAnswer(BaseModel):\n    tenant_id: UUID",
     "refusal of the parameter": 'def refuse():\n    if "tenant_id" in request.args:\n        raise BadRequest',
     "staff's scope": """

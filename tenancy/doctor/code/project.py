@@ -14,6 +14,7 @@ from tenancy.tables import tenant_tables
 SCOPES = {"tenant_scope", "account_scope", "platform_scope"}
 _ROUTES = {"route", "get", "post", "put", "patch", "delete"}
 _SESSIONS = {"session", "db_session", "Session", "sessions"}
+_OTHER_SESSIONS = {"flask", "requests", "httpx", "aiohttp", "boto3", "aioboto3", "pytest"}
 _TENANT_NAMES = {"current_tenant", "require_tenant"}
 
 
@@ -116,14 +117,20 @@ def touches_tenant_data(source: Source, body: ast.AST) -> bool:
     """Tell whether the code reads a tenant session or asks who the tenant is."""
     for node in ast.walk(body):
         if isinstance(node, ast.Name):
-            name = source.dotted(node)
-            if last(name) in _TENANT_NAMES or (node.id in _SESSIONS and not name.startswith(("flask.", "requests."))):
+            if last(source.dotted(node)) in _TENANT_NAMES or (node.id in _SESSIONS and not _is_other(source, node)):
                 return True
         elif isinstance(node, ast.Attribute) and node.attr in ("session", "tenant"):
             owner = last(source.dotted(node.value)).lower()
             if owner.endswith("tenancy") or (owner == "db" and node.attr == "session"):
                 return True
     return False
+
+
+def _is_other(source: Source, name: ast.Name) -> bool:
+    """Tell whether a name for a session is one of HTTP, of cookies, or of a cloud, and so has no rows."""
+    named = [source.dotted(name)]
+    named += [source.dotted(value.func) for value in source.bindings(name) if isinstance(value, ast.Call)]
+    return any(one.partition(".")[0] in _OTHER_SESSIONS for one in named)
 
 
 def speaks_of_tenant(node: ast.AST) -> bool:
