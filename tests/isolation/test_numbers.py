@@ -82,6 +82,7 @@ def test_ids_of_one_burst_do_not_count() -> None:
     steps = [abs((b.int & RANDOM) - (a.int & RANDOM)) for a, b in itertools.pairwise(burst)]
     assert {made.version for made in burst} == {7}
     assert len(set(burst)) == 5000
+    assert len({made.int & 0xFFFF_FFFF for made in burst}) > 4990  # nor do they follow from the time
     assert len({made.int >> 80 for made in burst}) < 4000  # many share their millisecond
     # 5,000 random steps of 62 bits below 2**33: one chance in 50,000. A counter steps by 2**32 or so, each time.
     assert min(steps) > 1 << 33
