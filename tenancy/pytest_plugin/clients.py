@@ -18,7 +18,7 @@ from tenancy.resolvers.evidence import HeaderPair, QueryParameter, Subdomain
 from tenancy.testing.answers import Answer
 from tenancy.testing.routes import Route
 from tenancy.testing.sweep import Ask, Visitor
-from tenancy.testing.world import SeededTenant
+from tenancy.testing.world import SeededTenant, World
 
 
 @dataclass
@@ -70,7 +70,7 @@ class TenantClient(FlaskClient):
         return super().open(self.address.prefix + path, *args[1:], **options)
 
 
-def open_client(config: pytest.Config, app: Flask, tenant: SeededTenant) -> TenantClient:
+def open_client(config: pytest.Config, app: Flask, world: World, tenant: SeededTenant) -> TenantClient:
     """Make a client at the tenant's address, signed in if the tests say how."""
     tenancy: Tenancy = app.extensions["tenancy"]
     own = app.test_client_class or FlaskClient
@@ -79,8 +79,13 @@ def open_client(config: pytest.Config, app: Flask, tenant: SeededTenant) -> Tena
     client.tenant = tenant
     client.address = address_of(tenancy.chain.resolvers, tenant)
     with outside_any_scope():
-        config.hook.pytest_tenancy_sign_in(client=client, tenant=tenant)
+        config.hook.pytest_tenancy_sign_in(client=client, tenant=tenant, rows=rows_of(world, tenant))
     return client
+
+
+def rows_of(world: World, tenant: SeededTenant) -> dict[str, list[dict[str, Any]]]:
+    """Return the tenant's seeded rows, by table."""
+    return {table: by_tenant.get(tenant.id, []) for table, by_tenant in world.rows.items()}
 
 
 class Clients:

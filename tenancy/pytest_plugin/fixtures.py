@@ -43,7 +43,7 @@ def tenancy_clients(
 ) -> Clients:
     """Clients of the two tenants, `a` and `b`, each at its own tenant's address and signed in there."""
     config, app = request.config, tenancy_installation.app
-    a, b = (open_client(config, app, tenant) for tenant in tenancy_world.tenants)
+    a, b = (open_client(config, app, tenancy_world, tenant) for tenant in tenancy_world.tenants)
     return Clients(a, b)
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tenancy.pytest_plugin.clients import TenantClient
     from tenancy.testing.world import SeededTenant
 
+    Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+
 
 @pytest.hookspec(firstresult=True)
 def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -23,18 +25,16 @@ def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, 
 
 
 @pytest.hookspec(firstresult=True)
-def pytest_tenancy_sign_in(client: TenantClient, tenant: SeededTenant) -> bool | None:
+def pytest_tenancy_sign_in(client: TenantClient, tenant: SeededTenant, rows: Rows) -> bool | None:
     """Sign a client in as a member of the tenant; it is addressed at the tenant already.
 
     Called for every fresh client: what a sign-in wrote is gone when the rows are restored. A header for every
-    request goes into `client.headers`. Returns: True, or any other value but None, once signed in.
+    request goes into `client.headers`. rows: the tenant's seeded rows, by table. Returns: True once signed in.
     """
 
 
 @pytest.hookspec(firstresult=True)
-def pytest_tenancy_request(
-    endpoint: str, method: str, tenant: SeededTenant, rows: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> Mapping[str, Any] | None:
+def pytest_tenancy_request(endpoint: str, method: str, tenant: SeededTenant, rows: Rows) -> Mapping[str, Any] | None:
     """Say what a route wants to be sent by this tenant; asked for both tenants.
 
     rows: the tenant's seeded rows, by table. Returns: any of `json`, `form`, `query`, and `path` (values of

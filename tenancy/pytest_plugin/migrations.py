@@ -13,8 +13,7 @@ from alembic.script import ScriptDirectory
 def migration_files(ini: Path) -> Iterable[Path]:
     """Return every file that decides what the migrations make."""
     scripts = ScriptDirectory.from_config(Config(ini))
-    versions = (path for folder in scripts.versions for path in Path(folder).rglob("*.py"))
-    return [ini, *Path(scripts.dir).glob("*.py"), *versions]
+    return [ini, *Path(scripts.dir).glob("*.py"), *(Path(script.path) for script in scripts.walk_revisions())]
 
 
 def upgrade(ini: Path, url: str) -> None:

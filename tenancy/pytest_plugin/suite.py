@@ -10,7 +10,7 @@ from _pytest._code.code import ExceptionInfo
 
 from tenancy.context import outside_any_scope
 from tenancy.errors import ConfigurationError, TenancyError
-from tenancy.pytest_plugin.clients import open_client, routes_of, visitor
+from tenancy.pytest_plugin.clients import open_client, routes_of, rows_of, visitor
 from tenancy.pytest_plugin.installation import Installation
 from tenancy.testing.controls import CONTROLS, Control, run_control
 from tenancy.testing.matrix import Cell, Matrix, cells
@@ -56,11 +56,12 @@ class Suite:
         return {name: reason for declared in reversed(found) for name, reason in declared.items()}
 
     def _visitors(self) -> tuple[Visitor, Visitor]:
-        app, (owner, stranger) = self.installation.app, self.installation.world.tenants
-        return visitor(open_client(self.config, app, owner)), visitor(open_client(self.config, app, stranger))
+        world = self.installation.world
+        owner, stranger = (open_client(self.config, self.installation.app, world, one) for one in world.tenants)
+        return visitor(owner), visitor(stranger)
 
     def _body(self, route: Route, tenant: SeededTenant) -> Body | None:
-        rows = {table: of.get(tenant.id, []) for table, of in self.installation.world.rows.items()}
+        rows = rows_of(self.installation.world, tenant)
         given = self.config.hook.pytest_tenancy_request(
             endpoint=route.endpoint, method=route.method, tenant=tenant, rows=rows
         )

@@ -14,6 +14,7 @@ _TIME = re.compile(
     r"|[A-Z][a-z]{2}, \d\d[ -][A-Z][a-z]{2}[ -]\d{4} \d\d:\d\d:\d\d GMT"
 )
 _COOKIE = re.compile(r"\A([^=;]+)=[^;]*")
+_TOKEN = re.compile(r"(?=[\w.-]*\d)[\w-]{20,}(?:\.[\w-]+)*", re.ASCII)  # of a form or a session: new each time
 _PIECES = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
 # What changes with every answer, and what the body's length gives away of an id's.
 _IGNORED = frozenset({"date", "content-length", "etag", "server-timing", "x-request-id", "x-runtime"})
@@ -28,21 +29,24 @@ class Answer:
     text: str
     sent: frozenset[str] = frozenset()
 
-    def plain(self) -> str:
-        """Return the whole answer as text, with ids and times replaced by what they are."""
-        headers = sorted(
-            f"{name.lower()}: {_without_secret(name, value)}"
-            for name, value in self.headers
-            if name.lower() not in _IGNORED
-        )
-        whole = "\n".join([str(self.status), *headers, "", self.text])
+    def plain_headers(self) -> dict[str, str]:
+        """Return the headers by lower-case name, with ids, times and tokens replaced by what they are."""
+        found: dict[str, str] = {}
+        for name, value in self.headers:
+            key = name.lower()
+            if key not in _IGNORED:
+                told = _COOKIE.sub(r"\1=*", value) if key == "set-cookie" else value
+                found[key] = f"{found[key]}, {self._plain(told)}" if key in found else self._plain(told)
+        return found
+
+    def plain_text(self) -> str:
+        """Return the body, with the same replaced."""
+        return self._plain(self.text)
+
+    def _plain(self, text: str) -> str:
         for value in sorted(self.sent, key=len, reverse=True):
-            whole = re.sub(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])", "<id>", whole)
-        return _TIME.sub("<time>", _UUID.sub("<id>", whole))
-
-
-def _without_secret(name: str, value: str) -> str:
-    return _COOKIE.sub(r"\1=*", value) if name.lower() == "set-cookie" else value
+            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(value)}(?![A-Za-z0-9])", "<id>", text)
+        return _TOKEN.sub("<token>", _TIME.sub("<time>", _UUID.sub("<id>", text)))
 
 
 def same_answers(found: Answer, first: Answer, second: Answer) -> str:
@@ -52,20 +56,23 @@ def same_answers(found: Answer, first: Answer, second: Answer) -> str:
     """
     if found.status != first.status:
         return f"{found.status} instead of {first.status}"
-    ours, one, other = (_PIECES.findall(answer.plain()) for answer in (found, first, second))
+    ours, one, other = (answer.plain_headers() for answer in (found, first, second))
+    for name in sorted({*ours, *one, *other}):
+        if one.get(name) == other.get(name) != ours.get(name):
+            return f"header {name}: {ours.get(name, '')!r} instead of {one.get(name, '')!r}"
+    return _difference(*(_PIECES.findall(answer.plain_text()) for answer in (found, first, second)))
+
+
+def _difference(ours: list[str], one: list[str], other: list[str]) -> str:
     if ours in (one, other):
         return ""
     if not len(ours) == len(one) == len(other):
-        return f"an answer of another form: {_excerpt(ours, one)}"
+        place = next((i for i, (a, b) in enumerate(zip(ours, one, strict=False)) if a != b), min(len(ours), len(one)))
+        return f"{_around(ours, place)!r} instead of {_around(one, place)!r}, and of another length"
     for place, (here, there, again) in enumerate(zip(ours, one, other, strict=True)):
         if here != there and there == again:
             return f"{_around(ours, place)!r} instead of {_around(one, place)!r}"
     return ""
-
-
-def _excerpt(ours: list[str], one: list[str]) -> str:
-    place = next((i for i, (a, b) in enumerate(zip(ours, one, strict=False)) if a != b), min(len(ours), len(one)))
-    return f"{_around(ours, place)!r} instead of {_around(one, place)!r}"
 
 
 def _around(pieces: list[str], place: int) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Table
-
 from tenancy.testing.answers import Answer, marks_in, same_answers
 from tenancy.testing.inputs import guessed_bodies, missing_like, own_row, renewed, unique_texts
 from tenancy.testing.routes import (
@@ -123,9 +121,19 @@ class _Call:
         self._foreign = self._values(self._stranger, theirs, targets)
         # A value that is the same for both, such as a format, is no id.
         self._ids = [name for name in route.parameters if self._own[name] != self._foreign[name]]
-        self._send_ours, self._send_theirs = sweep._visitors()
+        self._visitors = sweep._visitors
         self._unique = unique_texts(table_of_route(route, self._world.metadata))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._send_ours, self._send_theirs = self._visitors()
         self._before = self._world.snapshot()
+
+    def _undo(self) -> None:
+        """Put the stranger's own rows back: its next call must find what this one did."""
+        if self._is_changed(self._stranger):
+            self._world.restore()
+            self._begin()
 
     def _values(self, tenant: SeededTenant, body: Body, targets: Mapping[str, Target]) -> dict[str, Any]:
         values: dict[str, Any] = dict(body.path)
@@ -140,8 +148,8 @@ class _Call:
     def make(self) -> RouteVerdict:
         for names in self._variants():
             self._compare(names)
-        for where, field, table in self._references():
-            self._compare_body(where, field, own_row(self._world, table, self._owner)["id"])
+        for where, field, theirs in self._references():
+            self._compare_body(where, field, theirs)
         if not self._ids:
             self.as_stranger(self._foreign)
         return self.verdict or self._control()
@@ -171,12 +179,16 @@ class _Call:
     def _note(self, who: SeededTenant, words: str, answer: Answer) -> None:
         self.log.append(f"{who.slug}: {self._route.method} {words} -> {answer.status}")
 
-    def _references(self) -> Iterator[tuple[str, str, Table]]:
+    def _references(self) -> Iterator[tuple[str, str, Any]]:
+        """Give each field that names a row or a tenant, with the owner's value for it."""
+        tenants = {self._stranger.slug: self._owner.slug, str(self._stranger.id): str(self._owner.id)}
         for where in ("json", "form", "query"):
             given = getattr(self._theirs, where)
-            for field in given if isinstance(given, Mapping) else ():
+            for field, value in given.items() if isinstance(given, Mapping) else ():
                 if (table := self._keys.get(field)) is not None and "id" in table.c:
-                    yield where, field, table
+                    yield where, field, own_row(self._world, table, self._owner)["id"]
+                elif str(value) in tenants:
+                    yield where, field, tenants[str(value)]
 
     def _compare_body(self, where: str, field: str, theirs: Any) -> None:
         def body(value: Any) -> Body:
@@ -184,9 +196,15 @@ class _Call:
 
         words = self._words(self._foreign)
         found = self.as_stranger(self._foreign, f"{words} with {field} of {self._owner.slug}", body(theirs))
-        first, second = (self._send(self._send_theirs, self._foreign, body(missing_like(theirs))) for _ in range(2))
+        self._undo()
+        first, second = (self._send_and_undo(body(missing_like(theirs))) for _ in range(2))
         self._note(self._stranger, f"{words} with a missing {field}", first)
         self._judge(found, first, second, f"{words} with {field} of {self._owner.slug}")
+
+    def _send_and_undo(self, body: Body) -> Answer:
+        answer = self._send(self._send_theirs, self._foreign, body)
+        self._undo()
+        return answer
 
     def as_stranger(self, values: Mapping[str, Any], words: str = "", body: Body | None = None) -> Answer:
         """Call as the other tenant; whatever comes back, it may hold nothing of the owner's and change nothing."""

@@ -1,0 +1,60 @@
+"""What the generated suite is told of our own application; see docs/howto/testing.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Table
+
+from tenancy.pytest_plugin.clients import TenantClient
+from tenancy.testing.world import SeededTenant
+from tests.isolation.application import PASSWORD, password_hash
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    match table.name:
+        case "accounts":
+            return {"password_hash": password_hash()}
+        case "opportunities":
+            return {"currency": "EUR"}
+    return None
+
+
+def pytest_tenancy_sign_in(client: TenantClient, tenant: SeededTenant, rows: Rows) -> bool:
+    """By a bearer token, which the pages take as well as the API does."""
+    given = {"email": _email(rows), "password": PASSWORD, "tenant": tenant.slug}
+    answer = client.post("/api/v1/auth/login", json=given)
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    client.headers["Authorization"] = f"Bearer {answer.get_json()['access_token']}"
+    return True
+
+
+def _email(rows: Rows) -> str:
+    """The address of an account that is a member of the tenant."""
+    members = {member["account_id"] for member in rows["members"]}
+    return str(next(account["email"] for account in rows["accounts"] if account["id"] in members))
+
+
+def pytest_tenancy_request(endpoint: str, method: str, tenant: SeededTenant, rows: Rows) -> Mapping[str, Any] | None:
+    match endpoint, method:
+        case "auth.switch", _:
+            return {"json": {"tenant": tenant.slug}}
+        case "auth_pages.sign_in", "POST":
+            return {"form": {"email": _email(rows), "password": PASSWORD}}
+        case "crm_pages.add_opportunity" | "crm_pages.save_opportunity", "POST":
+            company, person = rows["companies"][-1]["id"], rows["people"][-1]["id"]
+            whole = {"name": "Engine", "stage": "lead", "amount": "12.50", "currency": "EUR"}
+            return {"form": whole | {"company_id": str(company), "person_id": str(person)}}
+    return None
+
+
+def pytest_tenancy_unswept() -> Mapping[str, str]:
+    return {
+        "GET auth_pages.sign_in": "who is signed in is sent on; tests/app/test_sign_in.py reads the page",
+        "auth_pages.begin_handover": "a way between two hosts that ends in a redirect; tests/e2e walks it",
+        "auth_pages.give_ticket": "part of the same way; the ticket is bound to one tenant and one browser",
+        "auth_pages.accept_handover": "part of the same way; without a ticket it only sends to the sign-in page",
+    }
