@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable
-from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
+
+from tenancy.cli.doctor import close_directory
+from tenancy.cli.options import imported
 
 
 @click.command()
@@ -21,35 +22,19 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(url: str, app_path: str, method: str, headers: tuple[str, ...], as_json: bool) -> None:
     """Say how a request to URL would be resolved and answered. Its route does not run."""
-    app = load_app(app_path)
+    found = imported(app_path, "--app", "shop:create_app")
+    app = found if hasattr(found, "wsgi_app") or not callable(found) else found()
+    if not hasattr(app, "wsgi_app"):
+        raise click.UsageError(f"--app {app_path} is neither a Flask app nor a function that makes one")
     try:
         show_explanation(app, url, method=method, headers=headers, as_json=as_json)
     finally:
-        tenancy = getattr(app, "extensions", {}).get("tenancy")
-        close = getattr(tenancy and tenancy.chain.directory, "close", None)
-        if close is not None:
-            close()  # its listener's thread
-
-
-def load_app(path: str) -> Any:
-    """Import `module:name`, and call it when it is no app but makes one."""
-    module, separator, name = path.partition(":")
-    if not module or not separator or not name.isidentifier():
-        raise click.UsageError(f"--app is {path!r}; write it as in shop:create_app")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise click.UsageError(f"--app: {error}") from error
-    except AttributeError as error:
-        raise click.UsageError(f"--app: {error}") from error
-    return found if hasattr(found, "wsgi_app") else found()
+        close_directory(app)
 
 
 def show_explanation(app: Any, url: str, *, method: str, headers: Iterable[str], as_json: bool) -> None:
     """Print how the app would resolve and answer a request; `headers` as in `Name: value`."""
-    tenancy = getattr(app, "extensions", {}).get("tenancy")
+    tenancy = app.extensions.get("tenancy")
     if tenancy is None:
         raise click.ClickException("the app has no Tenancy: call Tenancy(...).init_app(app)")
     explanation = tenancy.explain(app, environ_of(url, method, headers)).as_dict()

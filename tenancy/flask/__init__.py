@@ -193,14 +193,15 @@ class Tenancy:
     def _enter(self) -> Response | None:
         exempt = None if request.endpoint is None else _exemption(current_app, request.endpoint)
         if ASKED in request.environ:
-            end_with_explanation(self.chain, exempt, self._is_member, self._render)
+            check: StartupCheck = current_app.extensions[STARTUP]
+            end_with_explanation(self.chain, exempt, self._is_member, self._render, check)
         if exempt is not None:
             return None
         trace = self.chain.explain(request)
         if current_app.debug:
             request.environ[TRACE] = trace
         if trace.error is None and trace.tenant is not None:
-            check: StartupCheck = current_app.extensions[STARTUP]
+            check = current_app.extensions[STARTUP]
             if not check.has_passed:
                 try:
                     check.run()

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flask import Flask, Response, request
+from sqlalchemy.exc import DBAPIError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from tenancy.directory import TenantRecord
-from tenancy.errors import ConflictingReferencesError, NoTenantError, SuspendedTenantError, TenancyError
-from tenancy.flask.problems import NOT_FOUND, SUSPENDED, Problem, problem_of
+from tenancy.errors import (
+    ConflictingReferencesError,
+    NoTenantError,
+    SuspendedTenantError,
+    TenancyError,
+    UnsafeConnectionError,
+)
+from tenancy.flask.problems import NOT_FOUND, SUSPENDED, UNSAFE, Problem, problem_of
+from tenancy.flask.startup import StartupCheck
 from tenancy.resolvers import Chain, Evidence, Look, Step, Trace, look, printable
 
 ASKED = "tenancy.explain"  # the environ key of a request that wants its explanation instead of an answer
@@ -105,6 +113,7 @@ def end_with_explanation(
     exempt: str | None,
     is_member: Callable[[TenantRecord, Trace], bool] | None,
     render: Callable[[Problem], Response],
+    check: StartupCheck,
 ) -> None:
     """Explain the request that is being served, and end it."""
     looks = tuple(look(resolver, request) for resolver in chain.resolvers)
@@ -112,16 +121,20 @@ def end_with_explanation(
     routing = request.routing_exception
     status = None if routing is None else routing.code
     vary = None if exempt is not None else ", ".join(chain.vary) or None
-    answers: list[Answer]
-    if exempt is not None or trace.error is None:
+    error, answers = trace.error, []
+    unsafe = _startup_refusal(check) if exempt is None and error is None else None
+    if unsafe is not None:
+        decision, error = unsafe[0].code, unsafe[1]
+        answers = [_rendered("anybody", render(unsafe[0]))]
+    elif exempt is not None or error is None:
         decision = "exempt" if exempt is not None else "served"
         answers = [Answer("anybody", status, vary, None)]
-    elif routing is not None and isinstance(trace.error, NoTenantError):
+    elif routing is not None and isinstance(error, NoTenantError):
         decision, answers = "no_such_route", [Answer("anybody", status, None, None)]
     else:
         decision = decision_on(trace)
         callers = {"anybody": refusal_of(trace, is_member=False)}
-        if isinstance(trace.error, SuspendedTenantError) and trace.tenant is not None and is_member is not None:
+        if isinstance(error, SuspendedTenantError) and trace.tenant is not None and is_member is not None:
             sender = "a member" if is_member(trace.tenant, trace) else "a stranger"
             callers = {"a stranger": callers["anybody"], "a member": refusal_of(trace, is_member=True)}
             callers = {f"{name}, as this one is" if name == sender else name: told for name, told in callers.items()}
@@ -135,10 +148,22 @@ def end_with_explanation(
             trace.steps,
             trace.tenant,
             decision,
-            trace.error,
+            error,
             tuple(answers),
         )
     )
+
+
+def _startup_refusal(check: StartupCheck) -> tuple[Problem, TenancyError | None] | None:
+    """Look at the database as the first request for a tenant does; return how that one would be refused."""
+    try:
+        if not check.has_passed:
+            check.run()
+    except UnsafeConnectionError as error:
+        return UNSAFE, error
+    except DBAPIError as error:
+        return problem_of(error), None
+    return None
 
 
 def refusal_of(trace: Trace, *, is_member: bool) -> Problem:

@@ -21,6 +21,7 @@ from tenancy.directory import Reference
 from tenancy.flask import references_conflicted
 from tenancy.resolvers import Evidence, from_jwt, from_subdomain
 from tenancy.session import TenantSession, tenant_sessionmaker
+from tests.conftest import ROLES, Database
 from tests.tenancy.directories import ACME, DORMANT, GLOBEX, GONE, ListedDirectory, SilentDirectory
 from tests.tenancy.flask_app import make_app, resolvers
 
@@ -217,6 +218,28 @@ def test_directory_that_is_away_is_a_503(make: Callable[..., Flask]) -> None:
     assert (found["decision"], found["answers"][0]["status"]) == ("directory", 503)
 
 
+def test_database_that_is_away_is_a_503(make: Callable[..., Flask]) -> None:
+    found = explained(make(startup_check=True), "acme.example.com/")
+
+    assert (found["decision"], found["answers"][0]["status"]) == ("unavailable", 503)
+
+
+def test_database_that_keeps_nobody_apart_is_a_503_with_its_reason_for_staff(
+    fresh_database: Database, directory: ListedDirectory
+) -> None:
+    with fresh_database.connect("postgres") as owner:
+        owner.execute("ALTER TABLE people DISABLE ROW LEVEL SECURITY")
+    engine = create_tenant_engine(fresh_database.url(ROLES.app))
+    app, _ = make_app(tenant_sessionmaker(engine), directory, startup_check=True)
+
+    found = explained(app, "acme.example.com/")
+    engine.dispose()
+
+    assert (found["decision"], found["answers"][0]["status"]) == ("unsafe_database", 503)
+    assert "people" in found["error"]["message"]
+    assert "people" not in found["answers"][0]["body"]
+
+
 def test_route_exemption_and_vary_are_named(make: Callable[..., Flask]) -> None:
     app = make()
 
@@ -294,6 +317,7 @@ def test_command_prints_json(shop: str) -> None:
         (("--app", "shop", "http://a/"), "write it as in shop:create_app"),
         (("--app", "no_such_module:app", "http://a/"), "No module named 'no_such_module'"),
         (("--app", "explained_shop:nothing", "http://a/"), "has no attribute 'nothing'"),
+        (("--app", "explained_shop:plain", "http://a/"), "is neither a Flask app nor a function that makes one"),
         (("--app", "explained_shop:app", "-H", "nonsense", "http://a/"), "write a header as in"),
     ],
 )
