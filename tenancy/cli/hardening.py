@@ -13,6 +13,8 @@ from tenancy.rls import Roles
 from tenancy.rls.hardening import hardening_sql, revert_sql, weaknesses
 from tenancy.rls.migrations import send
 
+_IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+
 
 @click.command()
 @click.argument("admin_url", envvar="TENANCY_ADMIN_URL")
@@ -42,6 +44,9 @@ def _perform(connection: Connection, roles: Roles, action: str) -> None:
         statements = hardening_sql(connection, roles)
         click.echo("\n".join(f"{each};" for each in ["BEGIN", *statements, "COMMIT"]) if statements else "-- in force")
         return
+    if action != "check" and not connection.exec_driver_sql(_IS_SUPERUSER).scalar():
+        # The server would only warn that it revoked nothing.
+        raise click.ClickException(f"--{action} needs a superuser; where you have none, use signed scopes")
     if action == "revert":
         statements = revert_sql(connection)
         send(connection, statements)
