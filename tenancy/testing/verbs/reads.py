@@ -42,6 +42,7 @@ def fetch(session: Session, statement: Executable, parameters: Any = None) -> li
 def select_orm(attempt: Attempt) -> None:
     if attempt.shape.mapper is None:
         read(attempt, _core)
+        attempt.judge("by Core", Outcome(words="no class is mapped"), Outcome(words="no class is mapped"))
         return
     read(attempt, _orm)
     if not attempt.is_bound:
