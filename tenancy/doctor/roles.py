@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from tenancy.doctor import connection
 from tenancy.doctor.catalog.guards import Catalog
 from tenancy.doctor.checks import Check, not_checked, rules_of, run_checks
+from tenancy.doctor.cluster import Cluster
 from tenancy.doctor.findings import NOT_CHECKED, Finding, Rule, Subject
-from tenancy.doctor.settings import SCOPE_SETTINGS, Settings, read_settings
+from tenancy.doctor.settings import SCOPE_SETTINGS
 from tenancy.rls import quote
 
 ROLE_MISSING = Rule(
@@ -77,89 +75,6 @@ LOGIN_UNEXPECTED = Rule(
     "A login that the library does not know has privileges on tenants' rows.",
 )
 
-_ROLES = """
-    SELECT rolname::text, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication, rolcanlogin
-    FROM pg_roles ORDER BY 1
-"""
-# Before PostgreSQL 16 a membership has no options of its own: it is inherited as the member says, and may be set.
-_MEMBERS = """
-    SELECT m.member::regrole::text, pg_get_userbyid(m.member)::text, pg_get_userbyid(m.roleid)::text,
-           coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, r.rolinherit)
-             OR coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)
-    FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member ORDER BY 2, 3
-"""
-# Large objects and default privileges have rules of their own.
-_OWNED = """
-    SELECT pg_get_userbyid(d.refobjid)::text, pg_describe_object(d.classid, d.objid, 0),
-           d.classid = 'pg_proc'::regclass
-             AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = d.objid AND p.pronamespace = to_regnamespace('tenancy'))
-    FROM pg_shdepend d
-    WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o'
-      AND d.classid NOT IN ('pg_largeobject'::regclass, 'pg_default_acl'::regclass)
-      AND (d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-           OR d.classid = 'pg_database'::regclass)
-      AND NOT (d.classid = 'pg_class'::regclass
-               AND EXISTS (SELECT FROM pg_class c WHERE c.oid = d.objid AND c.relpersistence = 't'))
-    ORDER BY 1, 2
-"""
-_ATTRIBUTES = ("SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION", "LOGIN")
-
-
-@dataclass(frozen=True)
-class RoleState:
-    name: str
-    attributes: frozenset[str]
-
-
-class Cluster:
-    """The roles of the server, read in four queries, beside the catalog of the database."""
-
-    def __init__(self, connection: Connection, subject: Subject) -> None:
-        self.catalog = Catalog(connection, subject)
-        self.roles = subject.roles
-        self.subject = subject
-
-    @cached_property
-    def states(self) -> dict[str, RoleState]:
-        return {
-            name: RoleState(name, frozenset(a for a, has in zip(_ATTRIBUTES, flags, strict=True) if has))
-            for name, *flags in self.catalog.rows(_ROLES)
-        }
-
-    @cached_property
-    def members(self) -> list[tuple[str, str]]:
-        """(member, role) of each membership that gives its member anything."""
-        return [(member, role) for _, member, role, is_usable in self.catalog.rows(_MEMBERS) if is_usable]
-
-    @cached_property
-    def owned(self) -> dict[str, list[tuple[str, bool]]]:
-        """What each role owns, and whether that is a function of schema `tenancy`."""
-        found: dict[str, list[tuple[str, bool]]] = {}
-        for role, thing, is_library in self.catalog.rows(_OWNED):
-            found.setdefault(role, []).append((str(thing), is_library))
-        return found
-
-    @cached_property
-    def settings(self) -> Settings:
-        return read_settings(self.catalog)
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        roles = self.roles
-        return roles.owner, roles.migrator, roles.app, roles.platform, roles.lookup, roles.backup
-
-    @property
-    def strong(self) -> tuple[str, ...]:
-        """Those that see or own all rows, or act as one that does."""
-        return self.roles.owner, self.roles.migrator, self.roles.lookup, self.roles.backup
-
-    def logins_of(self, role: str) -> set[str]:
-        """The login roles that act as a role, themselves or through memberships."""
-        reached = {role}
-        while more := {member for member, of in self.members if of in reached and member not in reached}:
-            reached |= more
-        return {name for name in reached if name in self.states and "LOGIN" in self.states[name].attributes}
-
 
 def examine_presence(cluster: Cluster) -> Iterator[Finding]:
     """Look for the six roles."""
@@ -200,33 +115,41 @@ def examine_possessions(cluster: Cluster) -> Iterator[Finding]:
         things = [thing for thing, is_library in cluster.owned.get(role, ()) if role != roles.lookup or not is_library]
         if things:
             more = f" and {len(things) - 3} more" if len(things) > 3 else ""
-            remedy = f"REASSIGN OWNED BY {role} TO {roles.owner};"
+            taken = " ".join(f"ALTER {thing} OWNER TO {roles.owner};" for thing in things)
+            remedy = taken if role == roles.lookup else f"REASSIGN OWNED BY {role} TO {roles.owner};"
             yield ROLE_OWNS.finding(f"role {role}", f"it owns {', '.join(things[:3])}{more}", remedy=remedy)
 
 
 def examine_logins(cluster: Cluster) -> Iterator[Finding]:
     """Look for logins other than the library's that may read or write guarded tables, or views of them."""
-    catalog = cluster.catalog
-    reach: dict[str, set[str]] = {}
-    for oid in sorted({*catalog.guards, *catalog.tenant_readers}):
-        relation = catalog.relations[oid]
-        granted = {grant.role for grant in catalog.states[oid].grants}
-        owner = {relation.owner} - {cluster.roles.owner}
-        for role in (granted | owner) - {"PUBLIC"}:
-            reach.setdefault(role, set()).add(relation.sql_name)
-    everything = {catalog.relations[oid].sql_name for oid in catalog.guards}
-    if everything:
-        reach |= {"pg_read_all_data": everything, "pg_write_all_data": everything}
-    found: dict[str, set[str]] = {}
+    reach = _reach(cluster.catalog)
     told = {member for member, role in cluster.members if role in cluster.strong}
-    for role, names in reach.items():
+    found: dict[str, set[str]] = {}
+    for role in reach:
         for login in cluster.logins_of(role) - {*cluster.ours, *told}:
             if "SUPERUSER" not in cluster.states[login].attributes:
-                found.setdefault(login, set()).update(names)
-    for login, names in sorted(found.items()):
-        shown = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        remedy = f"REVOKE ALL ON {', '.join(sorted(names)[:3])} FROM {quote(login)};"
+                found.setdefault(login, set()).add(role)
+    for login, by_way_of in sorted(found.items()):
+        names = sorted(set().union(*(reach[role] for role in by_way_of)))
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        revoked = [f"REVOKE ALL ON {', '.join(sorted(reach[login]))} FROM {quote(login)};"] if login in reach else []
+        revoked += [
+            f"REVOKE {quote(role)} FROM {quote(login)};"
+            for member, role in cluster.members
+            if member == login and any(role in cluster.actors_of(other) for other in by_way_of)
+        ]
+        remedy = " ".join(revoked)
         yield LOGIN_UNEXPECTED.finding(f"role {login}", f"it has privileges on {shown}", remedy=remedy)
+
+
+def _reach(catalog: Catalog) -> dict[str, set[str]]:
+    """Return the tables and views with tenants' rows, by each role that has a privilege on them."""
+    reach: dict[str, set[str]] = {}
+    for oid in (*catalog.guards, *catalog.tenant_readers):
+        for role in {grant.role for grant in catalog.states[oid].grants} - {"PUBLIC"}:
+            reach.setdefault(role, set()).add(catalog.relations[oid].sql_name)
+    everything = {guard.relation.sql_name for guard in catalog.guards.values()}
+    return reach | ({"pg_read_all_data": everything, "pg_write_all_data": everything} if everything else {})
 
 
 def examine_presets(cluster: Cluster) -> Iterator[Finding]:
@@ -253,7 +176,7 @@ def examine_paths(cluster: Cluster) -> Iterator[Finding]:
         schemas = [part.strip().strip('"') for part in (path or "").split(",")]
         if role in cluster.states and schemas[-1] != "pg_temp":
             what = f"its search_path is {path!r}" if path else "it has no search_path of its own"
-            remedy = f'ALTER ROLE {role} SET search_path = "$user", public, pg_temp;'
+            remedy = cluster.set_sql(role, "search_path", '"$user", public, pg_temp')
             yield SEARCH_PATH.finding(f"role {role}", f"{what}, which does not end in pg_temp", remedy=remedy)
 
 
@@ -263,7 +186,7 @@ def examine_timeouts(cluster: Cluster) -> Iterator[Finding]:
     for role in cluster.catalog.runtime:
         for name, value in usual.items() if role in cluster.states else ():
             if (cluster.settings.effective(role, name) or "0") in ("0", "0s", "0ms"):
-                remedy = f"ALTER ROLE {role} SET {name} = '{value}';"
+                remedy = cluster.set_sql(role, name, f"'{value}'")
                 yield TIMEOUT_MISSING.finding(f"role {role}", f"it has no {name}", remedy=remedy)
 
 
@@ -272,7 +195,7 @@ def examine_migrator(cluster: Cluster) -> Iterator[Finding]:
     role, owner = cluster.roles.migrator, cluster.roles.owner
     for name, value in (("row_security", "off"), ("role", owner)) if role in cluster.states else ():
         if cluster.settings.effective(role, name) != value:
-            remedy = f"ALTER ROLE {role} SET {name} = '{value}';"
+            remedy = cluster.set_sql(role, name, f"'{value}'")
             yield MIGRATOR_FILTERED.finding(f"role {role}", f"{name} is not {value}", remedy=remedy)
 
 

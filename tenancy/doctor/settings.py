@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tenancy.doctor.catalog.snapshot import Snapshot
 from tenancy.rls import quote
 
-SCOPE_SETTINGS = ("app.tenant_id", "app.account_id", "app.platform_session")
+SCOPE_SETTINGS = ("app.tenant_id", "app.account_id", "app.platform_session", "app.tenant_token")
 # A value of these, other than the one given, changes who acts or what is loaded before the library can object.
 _HARMLESS: Mapping[str, tuple[str, ...]] = {
     "row_security": ("on", "true", "1", "yes"),
@@ -73,10 +73,19 @@ class Settings:
     def effective(self, role: str, name: str) -> str | None:
         """What a new session of a role starts with; the closest default wins. None: the server's own default."""
         for owner, is_of_database in ((role, True), (role, False), ("", True), ("", False)):
-            for default in self.defaults:
-                if (default.role, default.is_of_database, default.name) == (owner, is_of_database, name):
-                    return default.value
+            if (default := self._find(owner, name, is_of_database=is_of_database)) is not None:
+                return default.value
         return self.server.get(name)
+
+    def _find(self, role: str, name: str, *, is_of_database: bool) -> Default | None:
+        wanted = (role, is_of_database, name)
+        return next((d for d in self.defaults if (d.role, d.is_of_database, d.name) == wanted), None)
+
+    def set_sql(self, role: str, name: str, value: str, *, database: str) -> str:
+        """Return what makes a value the role's default, also where the database has one of its own."""
+        closer = self._find(role, name, is_of_database=True)
+        reset = f"{closer.reset_sql(database)} " if closer is not None else ""
+        return f"{reset}ALTER ROLE {quote(role)} SET {name} = {value};"
 
 
 def read_settings(snapshot: Snapshot) -> Settings:

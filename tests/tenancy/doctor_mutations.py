@@ -166,6 +166,9 @@ LIBRARY = {
         "table tenancy.platform_session",
     ),
     "schema open to creation": Mutation(f"GRANT CREATE ON SCHEMA tenancy TO {APP}", "TEN113", "schema tenancy"),
+    "table in the library's schema": Mutation(
+        owner("CREATE TABLE tenancy.more (id int)"), "TEN113", "table tenancy.more"
+    ),
     "announcement dropped": Mutation("DROP TRIGGER tenancy_announce ON tenants", "TEN114", "table public.tenants"),
     "announcement disabled": Mutation(
         "ALTER TABLE tenants DISABLE TRIGGER tenancy_announce", "TEN114", "table public.tenants"

@@ -90,9 +90,9 @@ def _finding(guard: Guard, grant: Grant, kind: str, catalog: Catalog) -> Finding
         return GRANT_MISSING.finding(guard.relation.label, f"{privilege} to {grant.role} is missing", remedy=remedy)
     is_key = grant.privilege == "UPDATE" and grant.column in (None, guard.wanted.key) and grant.role in catalog.exposed
     rule = GRANT_PAST_POLICIES if grant.privilege in PAST_POLICIES else GRANT_ON_KEY if is_key else GRANT_EXTRA
-    remedy = f"REVOKE {privilege} ON {table} FROM {grant.role};"
-    if is_key and grant.column is None:
-        remedy += f"  -- then {guard_op(guard, 'reguard_table')}, for the grants on columns went with it"
+    # Revoked from the table, UPDATE goes from its columns too; guarding the table anew gives those back.
+    is_whole = is_key and grant.column is None
+    remedy = guard_op(guard, "reguard_table") if is_whole else f"REVOKE {privilege} ON {table} FROM {grant.role};"
     return rule.finding(guard.relation.label, f"{grant.role} has {privilege}, not given by the library", remedy=remedy)
 
 

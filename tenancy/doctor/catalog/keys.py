@@ -48,15 +48,26 @@ def examine_keys(catalog: Catalog) -> Iterator[Finding]:
     for key in catalog.keys:
         guard = catalog.guards.get(key.table)
         if key.kind != "f" and not key.is_inherited and guard is not None and TENANT_KEY not in key.columns:
-            yield from _examine_key(guard, key.name, key.columns, f"{_KINDS[key.kind]} {quote(key.name)}")
+            label, definition = f"{_KINDS[key.kind]} {quote(key.name)}", _with_tenant(key.definition)
+            remedy = f"DROP CONSTRAINT {quote(key.name)}, ADD CONSTRAINT {quote(key.name)} {definition};"
+            remedy = f"ALTER TABLE {guard.relation.sql_name} {remedy}"
+            yield from _examine_key(guard, key.name, key.columns, label=label, remedy=remedy)
     for index in catalog.indexes:
         guard = catalog.guards.get(index.table)
         is_key = index.is_unique and not index.is_constraint and not index.is_inherited
         if is_key and guard is not None and TENANT_KEY not in index.columns:
-            yield from _examine_key(guard, index.name, index.columns, f"unique index {quote(index.name)}")
+            label, definition = f"unique index {quote(index.name)}", _with_tenant(index.definition)
+            remedy = f"DROP INDEX {catalog.index_name(index)}; {definition};"
+            yield from _examine_key(guard, index.name, index.columns, label=label, remedy=remedy)
 
 
-def _examine_key(guard: Guard, name: str, columns: tuple[str, ...], label: str) -> Iterator[Finding]:
+def _with_tenant(definition: str) -> str:
+    """Return the text of a key or index with the tenant leading its columns."""
+    lead = f"{TENANT_KEY} WITH =" if definition.startswith("EXCLUDE") else TENANT_KEY
+    return definition.replace("(", f"({lead}, ", 1)
+
+
+def _examine_key(guard: Guard, name: str, columns: tuple[str, ...], *, label: str, remedy: str) -> Iterator[Finding]:
     if guard.wanted.kind != "tenant" or TENANT_KEY not in guard.relation.columns:
         return  # the registry's keys span tenants by their nature, and accounts have no tenant
     if guard.model is not None and _is_meant(guard.model, name, columns):
@@ -67,8 +78,7 @@ def _examine_key(guard: Guard, name: str, columns: tuple[str, ...], label: str) 
     yield rule.finding(
         f"{label} on {table}",
         f"({shown}) leaves {TENANT_KEY} out",
-        remedy=f"op.adopt_table({guard.relation.name!r})  # puts the tenant into the keys; or say why a value is"
-        ' taken for everyone: info={"across_tenants": "..."}',
+        remedy=f'{remedy}  -- or, in the model: info={{"across_tenants": "why a value is taken for everyone"}}',
     )
 
 
@@ -92,7 +102,8 @@ def examine_foreign_keys(catalog: Catalog) -> Iterator[Finding]:
         child, parent = catalog.relations[key.table], catalog.relations[key.refers_to]
         counted = f"; {counts[key.oid]} rows point at another tenant's row" if key.oid in counts else ""
         what = f"({', '.join(key.columns)}) points at {parent.sql_name} without {TENANT_KEY}{counted}"
-        yield FOREIGN_KEY_WITHOUT_TENANT.finding(_label(key, child), what, remedy=_foreign_key_sql(key, child, parent))
+        remedy = _lifted(_foreign_key_sql(key, child, parent), child, parent)
+        yield FOREIGN_KEY_WITHOUT_TENANT.finding(_label(key, child), what, remedy=remedy)
 
 
 def examine_validation(catalog: Catalog) -> Iterator[Finding]:
@@ -104,10 +115,8 @@ def examine_validation(catalog: Catalog) -> Iterator[Finding]:
     for key in doubtful:
         child, parent = catalog.relations[key.table], catalog.relations[key.refers_to]
         counted = f"; {counts[key.oid]} rows point at nothing within their tenant" if key.oid in counts else ""
-        remedy = (
-            f"with op.lift_force({child.name!r}, {parent.name!r}):"
-            f' op.execute("ALTER TABLE {child.sql_name} VALIDATE CONSTRAINT {quote(key.name)}")'
-        )
+        statement = f"ALTER TABLE {child.sql_name} VALIDATE CONSTRAINT {quote(key.name)}"
+        remedy = _lifted(statement, child, parent)
         yield FOREIGN_KEY_NOT_VALIDATED.finding(_label(key, child), f"it is NOT VALID{counted}", remedy=remedy)
 
 
@@ -156,11 +165,19 @@ def _label(key: Key, child: Relation) -> str:
 
 
 def _foreign_key_sql(key: Key, child: Relation, parent: Relation) -> str:
-    here, there = ", ".join(map(quote, key.columns)), ", ".join(map(quote, key.referred))
+    pairs = [(a, b) for a, b in zip(key.columns, key.referred, strict=True) if b != TENANT_KEY]
+    here, there = (", ".join(map(quote, (TENANT_KEY, *columns))) for columns in zip(*pairs, strict=True))
     return (
         f"ALTER TABLE {child.sql_name} DROP CONSTRAINT {quote(key.name)}, ADD CONSTRAINT {quote(key.name)}"
-        f" FOREIGN KEY ({TENANT_KEY}, {here}) REFERENCES {parent.sql_name} ({TENANT_KEY}, {there});"
+        f" FOREIGN KEY ({here}) REFERENCES {parent.sql_name} ({there})"
     )
+
+
+def _lifted(statement: str, child: Relation, parent: Relation) -> str:
+    """Return the migration that runs a statement which reads all tenants' rows of two tables."""
+    tables = dict.fromkeys((child.name, parent.name))
+    schema = f", schema={child.schema!r}" if child.schema != "public" else ""
+    return f"with op.lift_force({', '.join(map(repr, tables))}{schema}):\n    op.execute({statement!r})"
 
 
 CHECKS = (

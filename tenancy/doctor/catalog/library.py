@@ -44,7 +44,10 @@ def examine_functions(catalog: Catalog) -> Iterator[Finding]:
         if there is None or not there.answers(wanted):
             what = "it is missing" if there is None else f"{_what_differs(there, wanted)} not the library's"
             label = f"function {SCHEMA}.{name}({wanted.arguments})"
-            yield LIBRARY_FUNCTION_CHANGED.finding(label, what, remedy="op.reinstall_tenancy()")
+            remedy = "op.reinstall_tenancy()"
+            if there is not None and there.owner != wanted.owner:  # nobody but the owner can replace it
+                remedy = f"ALTER {label.upper().split()[0]} {SCHEMA}.{name} OWNER TO {wanted.owner};"
+            yield LIBRARY_FUNCTION_CHANGED.finding(label, what, remedy=remedy)
 
 
 def _what_differs(there: Routine, wanted: Routine) -> str:
@@ -64,20 +67,45 @@ def examine_library_tables(catalog: Catalog) -> Iterator[Finding]:
     ours = (*catalog.exposed, roles.lookup, roles.backup, roles.migrator)
     wanted = catalog.fresh_library.facts
     kept = {thing for thing, _ in wanted}
-    for thing, fact in sorted(wanted - catalog.facts):
-        yield LIBRARY_TABLE_CHANGED.finding(thing, f"it lacks: {fact}", remedy=_repair(thing, fact, is_missing=True))
+    lacking = sorted(wanted - catalog.facts)
+    for thing, fact in lacking:
+        yield LIBRARY_TABLE_CHANGED.finding(thing, f"it lacks: {fact}", remedy=_restoring(thing, fact))
+    for thing in sorted({thing for thing, _ in catalog.facts} - kept):
+        what, remedy = "it is not the library's, and stands in its schema", f"DROP {thing};  -- or move it elsewhere"
+        yield LIBRARY_TABLE_CHANGED.finding(thing, what, remedy=remedy)
+    told = {(thing, _subject(fact)) for thing, fact in lacking}
     for thing, fact in sorted(catalog.facts - wanted):
-        grantee = fact.rpartition(" to ")[2]
-        is_grant = " to " in fact and fact.split(" ", 1)[0].isupper()
-        if thing in kept and (not is_grant or grantee in ours):
-            remedy = _repair(thing, fact, is_missing=False)
+        is_of_concern = thing in kept and (thing, _subject(fact)) not in told
+        privilege, _, grantee = fact.rpartition(" to ")
+        if _is_grant(fact) and is_of_concern and grantee in ours:
+            remedy = f"REVOKE {privilege} ON {thing.removeprefix('table ')} FROM {grantee};"
+            yield LIBRARY_TABLE_CHANGED.finding(thing, f"{grantee} has {privilege}, not given by it", remedy=remedy)
+        elif not _is_grant(fact) and is_of_concern:
+            remedy = f"-- take it off again: {fact}"
             yield LIBRARY_TABLE_CHANGED.finding(thing, f"not the library's: {fact}", remedy=remedy)
 
 
-def _repair(thing: str, fact: str, *, is_missing: bool) -> str:
-    privilege, is_grant, grantee = fact.rpartition(" to ")
-    if is_grant and privilege.split(" ", 1)[0].isupper() and not is_missing:
-        return f"REVOKE {privilege} ON {thing.replace('table ', '')} FROM {grantee};"
+def _is_grant(fact: str) -> bool:
+    return " to " in fact and fact.split(" ", 1)[0].isupper()
+
+
+def _subject(fact: str) -> str:
+    """What a fact is about: a column, a trigger, the owner; of a grant, the grant itself."""
+    return fact if _is_grant(fact) else " ".join(fact.split(" ")[: 1 if fact.startswith("owner ") else 2])
+
+
+def _restoring(thing: str, fact: str) -> str:
+    """Return what brings a fact back that a fresh installation has."""
+    kind, _, rest = fact.partition(" ")
+    if kind == "owner":
+        return f"ALTER {thing} OWNER TO {rest};"
+    if kind == "column":
+        name, default = rest.split(" ", 1)[0], rest.partition(" DEFAULT ")[2]
+        changes = [f"ALTER {name} SET NOT NULL"] if " NOT NULL" in rest else []
+        changes += [f"ALTER {name} SET DEFAULT {default}"] if default else []
+        return f"ALTER {thing} {', '.join(changes) or f'ADD {rest}'};"
+    if kind == "constraint":
+        return f"ALTER {thing} ADD {rest};"
     return "op.reinstall_tenancy()"
 
 

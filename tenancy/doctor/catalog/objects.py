@@ -79,6 +79,7 @@ class Key:
     referred: tuple[str, ...]
     is_validated: bool
     is_inherited: bool
+    definition: str
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class IndexState:
     lost_classes: tuple[str, ...]
     is_lost_expression: bool
     is_inherited: bool
+    definition: str
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,9 @@ def examine_large_objects(catalog: Catalog) -> Iterator[Finding]:
             yield LARGE_OBJECT.finding(f"setting {owner}", "every large object is open to every role", remedy=remedy)
         if kind == "large objects" and grantee in catalog.exposed:
             what = f"there are {count} of them, and {grantee} may read them whatever the tenant"
-            remedy = "store the bytes in a tenant table, then SELECT lo_unlink(oid) FROM pg_largeobject_metadata;"
+            role = quote(owner).replace("'", "''")
+            drop = f"SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE lomowner = '{role}'::regrole;"  # noqa: S608
+            remedy = f"{drop}  -- after their bytes were put into a tenant table"
             yield LARGE_OBJECT.finding(f"large objects of role {owner}", what, remedy=remedy)
 
 

@@ -45,7 +45,7 @@ CONSTRAINTS = """
            k.confrelid,
            ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u (n, i)
                  JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.i),
-           k.convalidated, k.conparentid <> 0
+           k.convalidated, k.conparentid <> 0, pg_get_constraintdef(k.oid)
     FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
     WHERE k.contype IN ('p', 'u', 'x', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY k.conname
@@ -69,7 +69,7 @@ INDEXES = """
            i.indexprs::text LIKE '%COERCEVIAIO%'
              OR EXISTS (SELECT FROM regexp_matches(i.indexprs::text, 'funcid (\\d+)', 'g') f (m)
                         JOIN pg_proc p ON p.oid = f.m[1]::oid WHERE NOT p.proleakproof),
-           x.relispartition
+           x.relispartition, pg_get_indexdef(i.indexrelid)
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY x.relname
 """

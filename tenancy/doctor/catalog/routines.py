@@ -10,6 +10,7 @@ from tenancy.doctor.checks import Check, rules_of
 from tenancy.doctor.findings import Finding, Rule
 from tenancy.rls import quote
 from tenancy.rls.functions import function_definitions
+from tenancy.rls.signatures import BIND
 
 DEFINER_FUNCTION = Rule(
     "TEN144",
@@ -65,7 +66,8 @@ def _is_library(catalog: Catalog, function: Function) -> bool:
     """Functions of schema `tenancy` are compared with the library's text, where there is one."""
     if function.schema != SCHEMA:
         return False
-    known = {signature.partition("(")[0] for signature in function_definitions(catalog.roles, catalog.flavour)}
+    signatures = function_definitions(catalog.roles, catalog.flavour, signed=catalog.is_signed)
+    known = {signature.partition("(")[0] for signature in signatures} | ({BIND} if catalog.is_signed else set())
     return function.name in known or function.owner == catalog.roles.lookup
 
 

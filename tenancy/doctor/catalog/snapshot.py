@@ -17,6 +17,7 @@ from tenancy.lookups import lookups_of
 from tenancy.rls import GuardedTable, Policy, TableState, canonical_policies
 from tenancy.rls.catalog import read_states
 from tenancy.rls.migrations import Routine, fresh_lookups, freshly_installed, read_routines, send
+from tenancy.rls.signatures import BIND
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Snapshot:
     @cached_property
     def indexes(self) -> list[IndexState]:
         return [
-            IndexState(*(*row[:5], tuple(row[5]), row[6], tuple(row[7]), bool(row[8]), row[9]))
+            IndexState(*(*row[:5], tuple(row[5]), row[6], tuple(row[7]), bool(row[8]), *row[9:]))
             for row in self.rows(queries.INDEXES)
         ]
 
@@ -173,6 +174,11 @@ class Snapshot:
     def routines(self) -> dict[str, Routine]:
         return read_routines(self.connection)
 
+    @property
+    def is_signed(self) -> bool:
+        """Whether scopes have to be signed: then the library's functions are others."""
+        return BIND in self.routines
+
     def fresh(self, shapes: Sequence[GuardedTable]) -> Fresh:
         """Install the library anew beside the real one, read it, and forget it again.
 
@@ -183,7 +189,7 @@ class Snapshot:
         try:
             # The session's row_security and role come back with the savepoint.
             send(self.connection, [f"SET LOCAL ROLE {self.roles.owner}"])
-            with freshly_installed(self.connection, self.roles, self.flavour):
+            with freshly_installed(self.connection, self.roles, self.flavour, signed=self.is_signed):
                 routines = read_routines(self.connection)
                 facts = self._facts()
                 policies = canonical_policies(self.connection, shapes, self.roles, self.flavour)
