@@ -180,6 +180,17 @@ def test_decisions_are_read_from_the_folder(folder: Path) -> None:
     assert [one["reason"] for one in json.loads(answer.output)["ignored"]] == ["of the administrator"]
 
 
+def test_decision_about_what_was_not_examined_is_not_called_unused(folder: Path) -> None:
+    (folder / "tenancy-doctor.toml").write_text(
+        '[[ignore]]\nrule = "TEN101"\nobject = "table public.*"\nreason = "guarded next week"\n'
+        '[[ignore]]\nrule = "TEN401"\nobject = "sound.py"\nreason = "was never needed"\n'
+    )
+
+    answer = doctor("--code", "sound.py", "--format", "json")
+
+    assert [name for rule, name in ids(answer) if rule == "TEN003"] == ["tenancy-doctor.toml, ignore 2"]
+
+
 def test_baseline_fails_new_findings_only(folder: Path) -> None:
     wrote = doctor("--code", "broken.py", "--write-baseline", "known.json")
     again = doctor("--code", "broken.py", "--baseline", "known.json")

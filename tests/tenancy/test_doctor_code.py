@@ -272,6 +272,12 @@ SOUND = {
     "composed by psycopg": 'def make(c, n):\n    c.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(n)))',
     "constant in an f-string": 'LIMIT = 5\ndef read(c):\n    c.execute(text(f"SELECT 1 LIMIT {LIMIT}"))',
     "bound value": 'def find(c, name):\n    c.execute(text("SELECT 1 WHERE x = :name"), {"name": name})',
+    "names of tables in a migration": """
+        from alembic import op
+        def upgrade():
+            for name in NAMES.split():
+                op.execute(f"ALTER TABLE {name} ADD COLUMN note text")
+        """,
     "f-string that is no SQL": 'def call(robot, name):\n    robot.execute(f"say {name}")',
 }
 
@@ -358,6 +364,13 @@ def test_comment_with_a_reason_ignores_its_line(folder: Path) -> None:
     assert [(one.finding.rule.id, one.ignore.reason) for one in report.ignored] == [
         ("TEN403", "the migrator's, in a command")
     ]
+
+
+def test_comment_ignores_no_other_line(folder: Path) -> None:
+    behind = "  # tenancy: ignore[TEN403] the migrator's\nother = sqlalchemy.create_engine(URL)"
+    write(folder, ENGINE.format(before="", behind=behind))
+
+    assert ids(report_of(folder)) == [("TEN403", "shop.py", 3)]
 
 
 def test_comment_above_ignores_the_next_line_of_code(folder: Path) -> None:

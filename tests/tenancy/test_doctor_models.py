@@ -221,10 +221,12 @@ def test_foreign_key_to_nowhere_does_not_end_the_comparison(database: Database) 
     _unknown_target(metadata)
 
     with connected(database) as connection:
+        connection.exec_driver_sql("CREATE TABLE calls (tenant_id uuid PRIMARY KEY)")
         found = told(list(examine_models(Subject(connection=connection, metadata=metadata))))
 
     assert ("TEN301", "model calls") in found
-    assert ("TEN302", "table public.calls") in found
+    assert ("TEN306", "column public.calls.person_id") in found
+    assert ("TEN303", "table public.accounts") in found
 
 
 def test_metadata_without_tables_was_not_examined() -> None:

@@ -38,7 +38,7 @@ _PROCESS = {
 
 
 def examine(source: Source, _project: Project) -> Iterator[Finding]:
-    for call in source.calls():
+    for call in source.all(ast.Call):
         if isinstance(call.func, ast.Attribute) and call.func.attr in _KEYED and call.args:
             yield from _key(source, call, call.func.value)
     for function in source.functions():

@@ -23,7 +23,7 @@ _POOL_CLASSES = {"ThreadPoolExecutor", "ProcessPoolExecutor", "ThreadPool"}
 
 
 def examine(source: Source, project: Project) -> Iterator[Finding]:
-    for call in source.calls():
+    for call in source.all(ast.Call):
         handed = _handed_over(source, call)
         if handed is None:
             continue

@@ -12,7 +12,7 @@ from tenancy.doctor.code.sources import Source
 from tenancy.doctor.findings import Finding
 from tenancy.doctor.ignores import IGNORE_MALFORMED, Ignore
 
-_MARK = re.compile(r"#\s*tenancy:\s*ignore\b(?P<rest>.*)$")
+_MARK = re.compile(r"#\s*tenancy:\s*ignore\b(?P<rest>.*)$", re.MULTILINE)
 _REST = re.compile(r"\[(?P<rules>TEN\d{3}(?:\s*,\s*TEN\d{3})*)\]\s*(?P<reason>.*?)(?:\s*\buntil\s+(?P<until>\S+))?\s*$")
 
 
@@ -21,6 +21,8 @@ def read_comments(source: Source) -> Iterator[Ignore | Finding]:
 
     A comment stands for its own line; one that is alone on a line stands for the next line of code.
     """
+    if not _MARK.search(source.text):
+        return
     for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
         mark = _MARK.search(token.string) if token.type == tokenize.COMMENT else None
         if mark is not None:

@@ -45,7 +45,7 @@ _PASSES_ON = {"connect", "begin", "raw_connection", "cursor", "execution_options
 def examine(source: Source, _project: Project) -> Iterator[Finding]:
     if any(name == "alembic.context" or name == "alembic.env" for name in source.imports.values()):
         return  # a migration environment: its engine is the migrator's
-    for call in source.calls():
+    for call in source.all(ast.Call):
         name = source.dotted(call.func)
         if name in _PLAIN and not _is_guarded(source, call) and not _is_sqlite(call):
             yield PLAIN_ENGINE.finding(

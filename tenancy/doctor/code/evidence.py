@@ -40,15 +40,16 @@ _SCHEMAS = {"BaseModel", "SQLModel", "Schema", "FlaskForm", "Struct", "TypedDict
 
 
 def examine(source: Source, _project: Project) -> Iterator[Finding]:
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Subscript | ast.Call):
-            yield from _taken(source, node)
-        if isinstance(node, ast.Call) and last(source.dotted(node.func)) in ("tenant_scope", "account_scope"):
-            yield from _scope(source, node)
-        if isinstance(node, ast.ClassDef):
-            yield from _schema(source, node)
-        if isinstance(node, Function):
-            yield from _exempt(source, node)
+    for subscript in source.all(ast.Subscript):
+        yield from _taken(source, subscript)
+    for call in source.all(ast.Call):
+        yield from _taken(source, call)
+        if last(source.dotted(call.func)) in ("tenant_scope", "account_scope"):
+            yield from _scope(source, call)
+    for model in source.all(ast.ClassDef):
+        yield from _schema(source, model)
+    for function in source.functions():
+        yield from _exempt(source, function)
 
 
 def _taken(source: Source, node: ast.Subscript | ast.Call) -> Iterator[Finding]:

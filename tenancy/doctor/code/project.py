@@ -61,10 +61,9 @@ def _tenant_classes(sources: tuple[Source, ...]) -> dict[str, str]:
     bases: dict[str, set[str]] = {}
     tables: dict[str, str] = {}
     for source in sources:
-        for node in ast.walk(source.tree):
-            if isinstance(node, ast.ClassDef):
-                bases.setdefault(node.name, set()).update(last(source.dotted(base)) for base in node.bases)
-                tables[node.name] = _table_name(node)
+        for node in source.all(ast.ClassDef):
+            bases.setdefault(node.name, set()).update(last(source.dotted(base)) for base in node.bases)
+            tables[node.name] = _table_name(node)
     tenants = {"TenantTable"}
     while more := {name for name, of in bases.items() if of & tenants} - tenants:
         tenants |= more

@@ -28,8 +28,8 @@ _WORDS = re.compile(r"\w+")
 
 
 def examine(source: Source, project: Project) -> Iterator[Finding]:
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.ClassDef) and node.name in project.classes:
+    for node in source.all(ast.ClassDef):
+        if node.name in project.classes:
             for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
                 name = last(source.dotted(call.func))
                 if name in ("relationship", "backref"):

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar, cast
 
+Node = TypeVar("Node", bound=ast.AST)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SKIPPED = {"__pycache__", "node_modules", "build", "dist", "site-packages"}
 
@@ -21,6 +23,17 @@ class Source:
     tree: ast.Module
     imports: dict[str, str] = field(default_factory=dict)
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+    _nodes: dict[type[ast.AST], list[ast.AST]] = field(default_factory=dict)
+    _assigned: dict[ast.AST, list[tuple[str, ast.expr]]] = field(default_factory=dict)
+
+    def add(self, node: ast.AST) -> None:
+        """Note a node while the tree is walked for the only time."""
+        self._nodes.setdefault(type(node), []).append(node)
+        self.parents.update(dict.fromkeys(ast.iter_child_nodes(node), node))
+
+    def all(self, kind: type[Node]) -> list[Node]:
+        """Return every node of exactly this kind."""
+        return cast("list[Node]", self._nodes.get(kind, []))
 
     def dotted(self, node: ast.AST) -> str:
         """Return the full name of what an expression names, through this file's imports; "" for anything else."""
@@ -45,16 +58,15 @@ class Source:
         """Yield what a plain name was set to, in its function or else in the module."""
         places = [outer for outer in self.above(name) if isinstance(outer, Function | ast.Module)]
         for place in places:
-            found = [value for target, value in _assignments(place) if target == name.id]
+            if place not in self._assigned:
+                self._assigned[place] = list(_assignments(place))
+            found = [value for target, value in self._assigned[place] if target == name.id]
             if found:
                 yield from found
                 return
 
-    def calls(self) -> Iterator[ast.Call]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
-
-    def functions(self) -> Iterator[Function]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+    def functions(self) -> list[Function]:
+        return [*self.all(ast.FunctionDef), *self.all(ast.AsyncFunctionDef)]
 
 
 def parse(name: str, text: str) -> Source:
@@ -65,7 +77,7 @@ def parse(name: str, text: str) -> Source:
     tree = ast.parse(text, name)
     source = Source(name, text, tree)
     for node in ast.walk(tree):
-        source.parents.update(dict.fromkeys(ast.iter_child_nodes(node), node))
+        source.add(node)
         if isinstance(node, ast.Import):
             for alias in node.names:
                 local = alias.asname or alias.name.partition(".")[0]
@@ -98,9 +110,7 @@ def last(dotted: str) -> str:
 
 def _assignments(place: ast.AST) -> Iterator[tuple[str, ast.expr]]:
     """Yield the names set in a function or module, but not in the functions inside it."""
-    waiting = list(ast.iter_child_nodes(place))
-    while waiting:
-        node = waiting.pop(0)
+    for node in ast.iter_child_nodes(place):
         if isinstance(node, Function | ast.ClassDef | ast.Lambda):
             continue
         if isinstance(node, ast.Assign):
@@ -111,4 +121,4 @@ def _assignments(place: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             yield node.target.id, node.value
         elif isinstance(node, ast.withitem) and isinstance(node.optional_vars, ast.Name):
             yield node.optional_vars.id, node.context_expr
-        waiting[:0] = ast.iter_child_nodes(node)
+        yield from _assignments(node)

@@ -51,7 +51,7 @@ _OURS = re.compile(r"app\.\w+|role|row_security|search_path|session", re.I)
 
 
 def examine(source: Source, project: Project) -> Iterator[Finding]:
-    for call in source.calls():
+    for call in source.all(ast.Call):
         name = source.dotted(call.func)
         method = call.func.attr if isinstance(call.func, ast.Attribute) else last(name)
         if method == "set_config" and name.endswith("func.set_config"):
@@ -67,8 +67,8 @@ def examine(source: Source, project: Project) -> Iterator[Finding]:
             yield from _built(source, argument, is_text=method == "text")
         if method != "text":
             yield from _raw(source, project, call, argument)
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _PRESET.search(node.value):
+    for node in source.all(ast.Constant):
+        if isinstance(node.value, str) and _PRESET.search(node.value):
             yield SESSION_SETTING.finding(
                 source.name,
                 "connection options preset a scope",
