@@ -27,7 +27,7 @@ Row = dict[str, Any]
 # Seeded rows are numbered from 0. The first has the same id in both tenants, the second one of its own; any
 # further ones exist to be pointed at by a fresh row, through a foreign key that is unique.
 SHARED, OWN, SPARE = 0, 1, 2
-FRESH = 100
+FRESH = 12
 # Keys that a sequence will not reach while the suite runs.
 _COUNTED_FROM = 1_000_000
 _SMALL_COUNTED_FROM = 30_000
@@ -110,10 +110,18 @@ class RowPlan:
         self.tables, self.late = in_order(metadata)
         self.factory = factory
         self.spares = cache(self._spares)
+        # Tables of tenants that are no registry, by the column that a `tenant_id` points at.
+        self.named = {
+            element.column.table: element.column.name
+            for table in self.tables
+            for key in foreign_keys(table)
+            for element in key.elements
+            if element.parent.name == TENANT_KEY and TENANT_KEY not in element.column.table.c
+        }
         self.kinds = {table: kinds_of(mapper) for table, mapper in mappers_of(metadata).items()}
 
     def count(self, table: Table) -> int:
-        return 1 if is_single(table) else SPARE + self.spares(table)
+        return 1 if is_single(table) or table in self.named else SPARE + self.spares(table)
 
     def _spares(self, table: Table) -> int:
         """Two rows beyond what other tables' own spares take up, when some foreign key to it is unique."""
@@ -134,7 +142,7 @@ class RowPlan:
         keyed = {name for key in unique_keys(table) for name in key}
         row: Row = {}
         for column in table.columns:
-            if column.name in pointing or column.name == TENANT_KEY or not _is_given(column, number, keyed):
+            if column.name in (*pointing, TENANT_KEY, self.named.get(table)) or not _is_given(column, number, keyed):
                 continue
             in_key = column.primary_key and TENANT_KEY in table.primary_key.columns
             if in_key and number == SHARED:
@@ -196,7 +204,17 @@ def _is_given(column: Column[Any], number: int, keyed: Iterable[str]) -> bool:
     return (column.default is None or (scalar and column.name in keyed)) and column.server_default is None
 
 
-def defaults_of(table: Table, given: Iterable[str]) -> Row:
+class _Statement:
+    """What a default that looks at the other values asks of SQLAlchemy's execution context."""
+
+    def __init__(self, row: Row) -> None:
+        self.current_parameters = row
+
+    def get_current_parameters(self, isolate_multiinsert_params: bool = True) -> Row:
+        return self.current_parameters
+
+
+def defaults_of(table: Table, given: Row) -> Row:
     """Return what the model's own defaults give to the other columns, as far as they need no statement to do so."""
     found: Row = {}
     for column in table.columns:
@@ -206,7 +224,7 @@ def defaults_of(table: Table, given: Iterable[str]) -> Row:
         if getattr(default, "is_scalar", False):
             found[column.name] = default.arg
         elif getattr(default, "is_callable", False):
-            found[column.name] = default.arg(None)
+            found[column.name] = default.arg(_Statement(given))
     return found
 
 

@@ -60,7 +60,7 @@ class Seeding:
 
     def _already_there(self, connection: Connection, table: Table) -> list[list[Row]] | None:
         """Rows of a platform table that a migration brought, such as plans or countries, are used as they are."""
-        if kind_of(table) != "platform":
+        if kind_of(table) != "platform" or table in self.plan.named:
             return None
         found = [dict(row) for row in connection.execute(select(table)).mappings()]
         return [found for _ in self.tenants] if found else None
@@ -84,7 +84,9 @@ class Seeding:
         row = self.plan.guessed(table, slug, side, number)
         if TENANT_KEY in table.c:
             row[TENANT_KEY] = tenant
-        if kind_of(table) == "registry":
+        if table in self.plan.named:
+            row[self.plan.named[table]] = tenant
+        if kind_of(table) == "registry" or table in self.plan.named:
             row |= _as_tenant(table, slug)
         for key in foreign_keys(table):
             row |= {name: value for name, value in self._pointing(key, side, number, own) if name != TENANT_KEY}

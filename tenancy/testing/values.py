@@ -28,6 +28,8 @@ class Guess:
         self.column = column
         self.marker = marker
         self.number = number
+        # Of two dates in a row, the one declared later is later: an end is then after its start.
+        self.place = [one.name for one in column.table.columns].index(column.name)
 
     def value(self) -> Any:
         """Return a value of the column's type.
@@ -60,6 +62,8 @@ class Guess:
             written = f"{self.marker} {name} {self.number}"
         if length is None or len(written) <= length:
             return written
+        if length <= 3:
+            return _in_base_36(self.number, length)
         return f"{self.number}{self.marker}"[:length]  # the number first: it is what tells rows apart
 
     def uuid(self) -> UUID:
@@ -99,6 +103,14 @@ class Guess:
         return cast("list[Any]", value)
 
 
+def _in_base_36(number: int, length: int) -> str:
+    digits = ""
+    for _ in range(length):
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
 def _first_allowed(column: Column[Any]) -> str | None:
     """The first value that a CHECK of the form `column IN ('a', 'b')` allows: the one kind that can be read."""
     if not isinstance(column.type, types.String) or isinstance(column.type, types.Enum):
@@ -125,7 +137,7 @@ def _uuid(guess: Guess, kind: types.Uuid[Any]) -> UUID | str:
 
 
 def _moment(guess: Guess, kind: types.DateTime) -> datetime:
-    moment = _MOMENT + timedelta(minutes=guess.number)
+    moment = _MOMENT + timedelta(days=guess.place, minutes=guess.number)
     return moment if kind.timezone else moment.replace(tzinfo=None)
 
 
@@ -161,7 +173,7 @@ _KNOWN: tuple[tuple[type[Any], Callable[[Guess, Any], Any]], ...] = (
     (types.Float, lambda g, _: float(g.number)),
     (types.Numeric, lambda g, kind: g.decimal(kind)),
     (types.DateTime, _moment),
-    (types.Date, lambda g, _: _DAY + timedelta(days=g.number)),
+    (types.Date, lambda g, _: _DAY + timedelta(days=100 * g.place + g.number)),
     (types.Time, _time),
     (types.Interval, lambda g, _: timedelta(minutes=g.number)),
     (postgresql.INTERVAL, lambda g, _: timedelta(minutes=g.number)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from datetime import date
 from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
@@ -242,6 +243,25 @@ class Entry(TenantTable, OddBase):
 
     __tablename__ = "entries"
     what: Mapped[str] = mapped_column(Text)
+
+
+@platform_table(reason="the tenants of a program that had them before")
+class Organisation(OddBase):
+    __tablename__ = "organisations"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(Text, unique=True)
+
+
+class Period(OddBase):
+    """Points at its tenant by a key of another name; ends after it starts; named by what else is in it."""
+
+    __tablename__ = "periods"
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("organisations.id"), primary_key=True)
+    code: Mapped[str] = mapped_column(String(2), primary_key=True)
+    starts_on: Mapped[date] = mapped_column(Date)
+    ends_on: Mapped[date] = mapped_column(Date)
+    label: Mapped[str] = mapped_column(Text, default=lambda context: context.get_current_parameters()["code"] + "!")
+    __table_args__ = (CheckConstraint("ends_on > starts_on", name="ends_later"),)
 
 
 unmapped = Table(

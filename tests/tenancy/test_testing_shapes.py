@@ -38,7 +38,7 @@ def rows(world: World, table: str, tenant: UUID = OWNER.id) -> list[dict[str, An
 
 def test_every_cell_of_every_odd_table_passes(verdicts: dict[Cell, Verdict]) -> None:
     assert [verdict for verdict in verdicts.values() if not verdict.passed] == []
-    assert len({cell.table for cell in verdicts}) == 14
+    assert len({cell.table for cell in verdicts}) == 15
 
 
 def test_every_type_is_guessed(world: World) -> None:
@@ -59,6 +59,20 @@ def test_catalog_that_nobody_filled_gets_rows_that_are_pointed_at(world: World) 
     codes = {row["code"] for row in rows(world, "currencies")}
 
     assert {row["currency_code"] for row in rows(world, "everything")} <= codes
+
+
+def test_tenants_that_are_no_registry_get_the_tenants_ids(world: World) -> None:
+    organisations = [
+        (row["id"], row["slug"]) for tenant in world.tenants for row in rows(world, "organisations", tenant.id)
+    ]
+
+    assert organisations == [(OWNER.id, "isolation-owner"), (STRANGER.id, "isolation-stranger")]
+
+
+def test_short_codes_differ_and_dates_follow_each_other(world: World) -> None:
+    assert [row["code"] for row in rows(world, "periods")] == ["01", "04"]
+    assert [row["label"] for row in rows(world, "periods")] == ["01!", "04!"]
+    assert all(row["ends_on"] > row["starts_on"] for row in rows(world, "periods"))
 
 
 def test_keys_that_only_the_server_counts_overlap_too(world: World) -> None:
