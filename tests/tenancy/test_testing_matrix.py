@@ -87,7 +87,7 @@ def test_verb_that_means_nothing_to_a_table_has_no_cell() -> None:
 
 
 def test_every_cell_of_the_library_s_own_tables_passes(verdicts: dict[Cell, Verdict]) -> None:
-    """T085, T136: what each statement does is what a filter by tenant, in Python, says it must."""
+    """T085: what each statement does is what a filter by tenant, in Python, says it must."""
     assert [verdict for verdict in verdicts.values() if not verdict.passed] == []
 
 
@@ -106,7 +106,7 @@ def test_stranger_sees_its_own_rows_and_none_of_the_owner_s(verdicts: dict[Cell,
 def test_who_acts_for_nobody_is_refused_and_not_shown_an_empty_table(
     verdicts: dict[Cell, Verdict], actor: Actor
 ) -> None:
-    """T003, T063: with no setting, with an empty one, and as the owner of the table."""
+    """T003: with no setting, with an empty one, and as the owner of the table."""
     expected = "read all: refused with 42501; ask for the owner's: refused with 42501"
 
     assert phrases(verdicts, "notes", "select_core", actor) == (True, expected)
@@ -135,7 +135,7 @@ def test_insert_for_the_owner_is_refused_to_everyone_else(verdicts: dict[Cell, V
 
 
 def test_no_row_is_moved_to_another_tenant(verdicts: dict[Cell, Verdict]) -> None:
-    """T008, T009: one row, or all."""
+    """T008: one row, or all."""
     for actor in ("owner", "stranger"):
         assert phrases(verdicts, "tags", "update_tenant", actor) == (
             True,
@@ -186,7 +186,7 @@ def test_registry_gives_each_tenant_its_own_row_and_the_narrow_update(verdicts: 
 
 
 def test_lazy_loading_after_the_scope_is_refused(verdicts: dict[Cell, Verdict]) -> None:
-    """T079: an object that outlives its scope loads nothing more."""
+    """An object that outlives its scope loads nothing more."""
     _, found = phrases(verdicts, "notes", "orm_predicate", "owner")
     passed, late = phrases(verdicts, "people", "lazy_load", "unbound")
 
