@@ -6,12 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
 from tests.conftest import Database
+from tests.tenancy.doctor_cluster import own_cluster
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "pgrls.md"
 # On which objects each rule is explained: a whole name of what pgrls calls the location.
@@ -25,6 +27,12 @@ EXPLAINED = {
     "SEC016": r"tenancy_backup",
     "SEC038": r"public\.\w+\.tenancy_lookup",
 }
+
+
+@pytest.fixture
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with own_cluster(tmp_path_factory.mktemp("pgrls")) as database:
+        yield database
 
 
 def lint(database: Database) -> list[tuple[str, str, str]]:
@@ -62,10 +70,10 @@ def test_everything_the_linter_reports_is_explained(database: Database) -> None:
         ("CREATE VIEW names AS SELECT name FROM people", ("VIEW001", "public.names")),
     ],
 )
-def test_what_is_explained_hides_nothing_else(fresh_database: Database, change: str, expected: tuple[str, str]) -> None:
+def test_what_is_explained_hides_nothing_else(database: Database, change: str, expected: tuple[str, str]) -> None:
     """T003, T005, T010, T027"""
-    assert unexplained(lint(fresh_database)) == []
-    with fresh_database.connect("postgres") as connection:
+    assert unexplained(lint(database)) == []
+    with database.connect("postgres") as connection:
         connection.execute(change.encode())
 
-    assert expected in unexplained(lint(fresh_database))
+    assert expected in unexplained(lint(database))

@@ -16,8 +16,21 @@ from tenancy.rls.migrations import send
 from tenancy.rls.views import StoredView, TenantView, create_stored_view_sql, create_view_sql
 from tests.conftest import ROLES, Database
 from tests.models import Base
-from tests.signed import KEY, sign
+from tests.tenancy.doctor_cluster import own_cluster
 from tests.tenancy.doctor_mutations import ANYONE, CATALOG
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with own_cluster(tmp_path_factory.mktemp("doctor")) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def app_engine(database: Database) -> Iterator[Engine]:
+    engine = create_tenant_engine(database.url(ROLES.app))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -79,31 +92,6 @@ def test_every_rule_of_the_catalog_has_a_mutation() -> None:
 
     # A slot needs a server that decodes its log: test_doctor_roles.py.
     assert {rule.id for rule in RULES} - proven == {"TEN154"}
-
-
-def test_signed_database_has_no_finding(fresh_database: Database) -> None:
-    sign(fresh_database)
-    engine = create_engine(fresh_database.url("postgres"), poolclass=NullPool)
-    app_engine = create_tenant_engine(fresh_database.url(ROLES.app), signing_key=KEY, poolclass=NullPool)
-
-    with engine.connect() as connection:
-        assert examined(connection, app_engine) == []
-
-
-def test_signatures_that_nobody_verifies_are_found(fresh_database: Database) -> None:
-    sign(fresh_database)
-    engine = create_engine(fresh_database.url("postgres"), poolclass=NullPool)
-    app_engine = create_tenant_engine(fresh_database.url(ROLES.app), signing_key=KEY, poolclass=NullPool)
-
-    with engine.connect() as connection:
-        send(
-            connection,
-            [
-                "CREATE OR REPLACE FUNCTION tenancy.guarded_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE"
-                " AS 'SELECT tenancy.current_tenant()'"
-            ],
-        )
-        assert found(connection, app_engine) == {("TEN112", "function tenancy.guarded_tenant()")}
 
 
 def test_library_views_are_accepted(superuser: Connection, app_engine: Engine) -> None:

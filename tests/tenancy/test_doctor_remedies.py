@@ -17,6 +17,7 @@ from tenancy.doctor.roles import examine_roles
 from tenancy.rls.migrations import send
 from tests.conftest import ROLES, Database
 from tests.models import Base
+from tests.tenancy.doctor_cluster import own_cluster
 from tests.tenancy.doctor_mutations import CATALOG, ROLES_CHANGED
 
 NOT_SQL = {
@@ -24,6 +25,12 @@ NOT_SQL = {
     "role missing": "the command line creates it",
     "not installed": "the policies speak of the schema that was set aside",
 }
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with own_cluster(tmp_path_factory.mktemp("doctor")) as database:
+        yield database
 
 
 @pytest.fixture

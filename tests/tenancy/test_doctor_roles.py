@@ -22,7 +22,21 @@ from tenancy.rls.migrations import send
 from tests.conftest import FAST, ROLES, Database, bootstrap
 from tests.isolation.pgbouncer import PgBouncer
 from tests.models import Base
+from tests.tenancy.doctor_cluster import own_cluster
 from tests.tenancy.doctor_mutations import ROLES_CHANGED
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with own_cluster(tmp_path_factory.mktemp("doctor")) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def app_engine(database: Database) -> Iterator[Engine]:
+    engine = create_tenant_engine(database.url(ROLES.app))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -98,15 +112,14 @@ def test_servers_are_told_by_their_settings(name: str) -> None:
 @pytest.fixture(scope="module")
 def odd_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that decodes its log, logs values and keeps old passwords; the URL of its superuser."""
-    settings = FAST | {
+    settings = {
         "wal_level": "logical",
         "password_encryption": "md5",
         "log_statement": "all",
         "log_parameter_max_length_on_error": "100",
     }
-    with start(data_dir=tmp_path_factory.mktemp("odd") / "postgres", settings=settings) as server:
-        bootstrap(server.url(), tables=True)
-        yield server.url()
+    with own_cluster(tmp_path_factory.mktemp("odd"), **settings) as database:
+        yield database.url("postgres")
 
 
 def test_settings_are_read_from_the_server(odd_server: str) -> None:

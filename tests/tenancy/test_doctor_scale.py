@@ -17,6 +17,7 @@ from tenancy.doctor.roles import examine_roles
 from tenancy.rls.migrations import send
 from tests.conftest import ROLES, Database
 from tests.models import Base
+from tests.tenancy.doctor_cluster import own_cluster
 
 # Guarded as op.guard_table does it; each refers to the one before.
 MAKE_TABLES = f"""
@@ -59,21 +60,27 @@ def examine(connection: Connection) -> Examination:
 
 
 @pytest.fixture
-def owner(fresh_database: Database) -> Iterator[Connection]:
-    engine = create_engine(fresh_database.url("postgres"), poolclass=NullPool)
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with own_cluster(tmp_path_factory.mktemp("doctor")) as database:
+        yield database
+
+
+@pytest.fixture
+def owner(database: Database) -> Iterator[Connection]:
+    engine = create_engine(database.url("postgres"), poolclass=NullPool)
     with engine.connect() as connection:
         send(connection, [f"SET LOCAL ROLE {ROLES.owner}"])
         yield connection
 
 
-def test_number_of_queries_does_not_grow_with_the_tables(owner: Connection, fresh_database: Database) -> None:
+def test_number_of_queries_does_not_grow_with_the_tables(owner: Connection, database: Database) -> None:
     send(owner, [MAKE_TABLES.format(count=10), "RESET ROLE"])
     few = examine(owner)
     owner.rollback()
     send(owner, [f"SET LOCAL ROLE {ROLES.owner}", MAKE_TABLES.format(count=1000), "RESET ROLE"])
     owner.commit()  # 1,000 tables of one transaction are locked by it, and count against max_locks
 
-    engine = create_engine(fresh_database.url(ROLES.migrator), poolclass=NullPool)
+    engine = create_engine(database.url(ROLES.migrator), poolclass=NullPool)
     with engine.connect() as connection:
         many = examine(connection)
 
