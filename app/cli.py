@@ -80,6 +80,7 @@ def run(port: int, folder: Path) -> None:
         open_development(folder) as development,
         development_app(development) as app,
     ):
+        app.extensions["tenancy"].examine(app)
         click.echo(welcome(development, listener.getsockname()[1]))
         serve(app, listener)
 

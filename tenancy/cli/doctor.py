@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from tenancy.binding import create_tenant_engine
 from tenancy.cli.options import checked, imported
-from tenancy.doctor.examination import Report, examine
+from tenancy.doctor.examination import KINDS, Report, examine
 from tenancy.doctor.findings import LEVELS, Level, Subject
 from tenancy.doctor.ignores import CONFIG_FILE, baseline_text, read_baseline, read_ignores
 from tenancy.doctor.reports import render_json, render_junit, render_sarif
@@ -40,11 +40,12 @@ class Telling:
 
 
 def telling_options(command: Command) -> Command:
-    """Add the options of `Telling`, and --code, --roles-prefix and --flavour, to a command."""
+    """Add the options of `Telling`, and --code, --kind, --roles-prefix and --flavour, to a command."""
     options = [
         click.argument("url", required=False, envvar="TENANCY_DOCTOR_URL"),
         click.option("--app-url", envvar="TENANCY_DOCTOR_APP_URL", help="As the application connects."),
         click.option("--code", multiple=True, type=click.Path(exists=True, path_type=Path), help="Files and folders."),
+        click.option("--kind", "kinds", multiple=True, type=click.Choice([*KINDS.values()]), help="[default: all]"),
         click.option("--roles-prefix", default="tenancy", show_default=True, help="Role names begin with this."),
         click.option("--flavour", type=click.Choice(["postgres", "citus"]), default="postgres", show_default=True),
         click.option(
@@ -94,6 +95,7 @@ def conduct(
     url: str | None,
     app_url: str | None,
     code: Sequence[Path],
+    kinds: Sequence[str],
     roles_prefix: str,
     flavour: Flavour,
     **telling: Any,
@@ -116,7 +118,7 @@ def conduct(
             code=tuple(code),
             app=app,
         )
-        report = examine(subject, decisions=decisions)
+        report = examine(subject, decisions=decisions, kinds=kinds or tuple(KINDS.values()))
     if how.write_baseline is not None:
         how.write_baseline.write_text(baseline_text(report.findings))
         click.echo(f"{len(report.findings)} findings are known from now on, by {how.write_baseline}")

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Engine
 
 from tenancy.binding import create_tenant_engine
 from tenancy.cli import main
+from tenancy.context import platform_scope
 from tenancy.doctor.examination import examine
 from tenancy.doctor.findings import Subject
 from tenancy.errors import UnsafeConnectionError
@@ -103,6 +104,15 @@ def test_doctor_leaves_nothing_behind(database: Database) -> None:
     doctor(database.url(ROLES.migrator), "--metadata", MODELS, "--app-url", database.url(ROLES.app))
 
     assert state() == before
+
+
+def test_kinds_that_are_not_asked_for_are_neither_examined_nor_missed() -> None:
+    asked = doctor("--kind", "code", "--code", "sound.py", "--format", "json")
+    missed = doctor("--kind", "code", "--kind", "models", "--code", "sound.py", "--format", "json")
+
+    assert (asked.exit_code, ids(asked)) == (0, [])
+    assert json.loads(asked.output)["examined"] == ["code"]
+    assert (missed.exit_code, kinds(missed)) == (1, ["kind models"])
 
 
 @pytest.mark.parametrize(
@@ -352,7 +362,8 @@ def test_check_can_be_made_before_the_first_request(
 ) -> None:
     app, _ = serve()
 
-    app.extensions["tenancy"].examine(app)
+    with platform_scope(actor="ana", reason="start-up"):
+        app.extensions["tenancy"].examine(app)  # in no scope, whatever the caller's
 
     alter(fresh_database, "ALTER TABLE people DISABLE ROW LEVEL SECURITY")
     with pytest.raises(UnsafeConnectionError, match=r"public\.people"):

@@ -64,7 +64,10 @@ def test_terminal_tells_all_and_wraps_at_its_width(width: int) -> None:
         "TEN403 shop/admin.py:3: it makes the roles until 2027-01-31",
     ):
         assert said in text
-    assert text.rsplit("\n\n", 1)[-1].split("(")[0] == "2 errors, 1 warning, 1 note, 1 ignored in 1.2 s "
+    assert (
+        " ".join(text.rsplit("\n\n", 1)[-1].split()).split("(")[0]
+        == "2 errors, 1 warning, 1 note, 1 ignored in models, code, configuration, after 1.2 s "
+    )
 
 
 def test_terminal_never_breaks_a_remedy() -> None:
@@ -81,7 +84,7 @@ def test_plain_output_has_no_colours_and_a_terminal_has() -> None:
 
 def test_clean_report_is_one_line() -> None:
     assert printed(CLEAN, 200).splitlines() == [
-        "0 errors, 0 warnings, 0 notes in 1.2 s (tenancy 0.1.0, postgresql 18.6)"
+        "0 errors, 0 warnings, 0 notes in models, code, configuration, after 1.2 s (tenancy 0.1.0, postgresql 18.6)"
     ]
 
 
