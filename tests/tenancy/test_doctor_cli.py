@@ -27,10 +27,17 @@ from tenancy.errors import UnsafeConnectionError
 from tenancy.session import tenant_sessionmaker
 from tests.conftest import ROLES, Database
 from tests.tenancy.directories import ACME, ListedDirectory
+from tests.tenancy.doctor_cluster import own_cluster
 from tests.tenancy.flask_app import make_app
 
 ROOT = Path(__file__).parents[2]
 MODELS = "tests.models:Base.metadata"
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    with own_cluster(tmp_path_factory.mktemp("doctor")) as database:
+        yield database
 
 
 @pytest.fixture(autouse=True)
