@@ -45,6 +45,12 @@ STATISTICS_READABLE = Rule(
     "error",
     "Planner statistics hold the most common values of each column, of every tenant.",
 )
+HARDENING_UNDONE = Rule(
+    "TEN159",
+    "hardening-undone",
+    "error",
+    "Hardening holds only as a whole: one function given back is enough for injected SQL to name another tenant.",
+)
 
 _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "n": "SCHEMAS", "L": "LARGE OBJECTS"}
 # Each reaches other databases, files or programs, or runs code as the server's user.
@@ -119,11 +125,21 @@ def examine_statistics(catalog: Catalog) -> Iterator[Finding]:
             yield STATISTICS_READABLE.finding(f"table {name}", f"{grantee} has {privilege}", remedy=remedy)
 
 
+def examine_hardening(catalog: Catalog) -> Iterator[Finding]:
+    """Look, in a database that was hardened, for what the runtime roles hold again."""
+    held = catalog.weaknesses() if catalog.is_hardened else []
+    if held:
+        more = f"; and {len(held) - 3} more" if len(held) > 3 else ""
+        what = f"it was hardened, and now {'; '.join(held[:3])}{more}"
+        yield HARDENING_UNDONE.finding(f"database {quote(catalog.database)}", what, remedy="tenancy harden --apply URL")
+
+
 CHECKS = (
     Check((DEFAULT_PRIVILEGES,), examine_defaults),
     Check((SCHEMA_CREATE, DATABASE_CREATE), examine_creation),
     Check((LARGE_OBJECT,), examine_large_objects),
     Check((RISKY_EXTENSION,), examine_extensions),
     Check((STATISTICS_READABLE,), examine_statistics),
+    Check((HARDENING_UNDONE,), examine_hardening),
 )
 RULES: tuple[Rule, ...] = rules_of(CHECKS)

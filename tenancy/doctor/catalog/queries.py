@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 SERVER = """
-    SELECT current_user::text, r.rolsuper OR r.rolbypassrls, current_database()::text, current_schema()::text,
-           to_regnamespace('tenancy') IS NOT NULL
-    FROM pg_roles r WHERE r.rolname = current_user
+    SELECT current_database()::text, current_schema()::text,
+           to_regnamespace('tenancy') IS NOT NULL, to_regnamespace('tenancy_hardening') IS NOT NULL
 """
 
 RELATIONS = """

@@ -16,6 +16,7 @@ from tenancy.doctor.findings import Subject
 from tenancy.lookups import lookups_of
 from tenancy.rls import GuardedTable, Policy, TableState, canonical_policies
 from tenancy.rls.catalog import read_states
+from tenancy.rls.hardening import weaknesses
 from tenancy.rls.migrations import Routine, fresh_lookups, freshly_installed, read_routines, send
 from tenancy.rls.signatures import BIND
 
@@ -40,7 +41,15 @@ class Snapshot:
         self.roles = subject.roles
         self.flavour = subject.flavour
         (row,) = self.rows(queries.SERVER)
-        self.role, self.sees_all_rows, self.database, self.default_schema, self.is_installed = row
+        self.database, self.default_schema, self.is_installed, self.is_hardened = row
+
+    def weaknesses(self) -> list[str]:
+        """What the runtime roles hold of all that hardening takes from them."""
+        savepoint = self.connection.begin_nested()
+        try:
+            return weaknesses(self.connection, self.roles)
+        finally:
+            savepoint.rollback()
 
     def rows(self, statement: str) -> Sequence[Any]:
         savepoint = self.connection.begin_nested()
