@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast isolation e2e bench docs lint types floors format mutation migrate revision seed check clean
+.PHONY: help run test test-fast isolation doctor e2e bench docs lint types floors format mutation migrate revision seed check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,12 @@ test: .venv/dev.stamp ## Run the whole test suite, in parallel workers, on its o
 test-fast: .venv/dev.stamp ## Run the library's tests only, stop at the first failure
 	$(BIN)/pytest -n $(WORKERS) -x -q tests/tenancy tests/isolation
 
-isolation: .venv/dev.stamp ## Run the attacks
-	$(BIN)/pytest -n $(WORKERS) tests/isolation
+isolation: .venv/dev.stamp ## Prove the application's isolation; writes isolation-report/matrix.html
+	$(BIN)/pytest -n $(WORKERS) --isolation -m isolation -o tenancy_app=tests.isolation.application:create_app \
+		-o tenancy_migrations=alembic.ini tests/isolation
+
+doctor: .venv/dev.stamp ## Examine the application: its database, models, code and configuration
+	$(BIN)/python -m app doctor
 
 e2e: .venv/dev.stamp ## Drive the pages in a real browser (installs chromium by apt when root and missing)
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get -qq update && apt-get -qq install -y chromium >/dev/null; } \
@@ -80,7 +84,7 @@ coverage: .venv/dev.stamp
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=95
 
-check: lint types floors coverage e2e docs ## Everything CI runs
+check: lint types floors coverage isolation doctor e2e docs ## Everything CI runs
 
 clean: ## Remove what was built; keeps the development database
-	rm -rf .venv build dist mutants docs/_build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist mutants isolation-report docs/_build *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
