@@ -222,6 +222,14 @@ class Thing(TenantTable, OddBase):
     __table_args__ = (TenantForeignKey("holder_id", "holders"), TenantForeignKey("part_of_id", "things"))
 
 
+class Node(TenantTable, OddBase):
+    """Has a parent always: the first is its own."""
+
+    __tablename__ = "nodes"
+    parent_id: Mapped[UUID]
+    __table_args__ = (TenantForeignKey("parent_id", "nodes"),)
+
+
 class Egg(TenantTable, OddBase):
     """Needs its hen, who needs her egg: only a deferred constraint lets either be first."""
 
