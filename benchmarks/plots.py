@@ -60,7 +60,7 @@ class _Axis:
     def __init__(self, values: list[float]) -> None:
         positive = [value for value in values if value > 0] or [1.0]
         self._is_log = max(positive) / min(positive) > 8 and len(positive) == len(values)
-        self._low = min(positive) / 1.15 if self._is_log else 0.0
+        self._low = min(positive) / 1.15 if self._is_log else min(0.0, *values) * 1.08
         self._high = max(positive) * 1.08
 
     def at(self, value: float) -> float:
@@ -73,8 +73,9 @@ class _Axis:
 
     def ticks(self) -> list[float]:
         if not self._is_log:
-            step = _round_step(self._high / 5)
-            return [step * number for number in range(int(self._high / step) + 1)]
+            step = _round_step((self._high - self._low) / 5)
+            first = math.ceil(self._low / step)
+            return [step * number for number in range(first, int(self._high / step) + 1)]
         decades = range(math.floor(math.log10(self._low)), math.ceil(math.log10(self._high)) + 1)
         every = (1,) if self._high / self._low > 200 else _TICKS
         return [

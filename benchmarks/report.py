@@ -17,6 +17,7 @@ def render(result: dict[str, Any]) -> str:
     """Render the JSON of a run as a page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["number"] = number
+    environment.filters["prose"] = prose
     environment.filters["plot"] = lambda row: Markup(draw_row(row))
     goals = [goal for part in result["parts"] for row in part["rows"] for goal in row["goals"]]
     return environment.from_string(TEMPLATE.read_text()).render(
@@ -31,8 +32,14 @@ def render(result: dict[str, Any]) -> str:
 
 def number(value: float) -> str:
     """Write a figure with three digits that count."""
-    if value >= 1000:
+    if abs(value) >= 100:
         return f"{value:,.0f}"
-    if value >= 100:
-        return f"{value:.0f}"
     return f"{value:.3g}"
+
+
+def prose(text: str) -> Markup:
+    """Show what stands between backticks as code."""
+    pieces = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if place % 2 else piece for place, piece in enumerate(pieces)
+    )

@@ -7,9 +7,31 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Outcome, Part
-from benchmarks.parts import orm, transaction
+from benchmarks.parts import (
+    flask_requests,
+    leaky,
+    modes,
+    onboarding,
+    orm,
+    policies,
+    pooler,
+    tenants,
+    threads,
+    transaction,
+)
 
-PARTS: tuple[Part, ...] = (transaction.PART, orm.PART)
+PARTS: tuple[Part, ...] = (
+    transaction.PART,
+    orm.PART,
+    threads.PART,
+    policies.PART,
+    leaky.PART,
+    flask_requests.PART,
+    tenants.PART,
+    onboarding.PART,
+    modes.PART,
+    pooler.PART,
+)
 
 
 def run_parts(bench: Bench, parts: Sequence[Part], *, tell: Callable[[Part, str], None]) -> list[Outcome]:

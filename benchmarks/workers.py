@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +75,15 @@ class Worker:
         Raises: WorkerError - with the last line of the contender's own traceback.
         """
         return self._exchange({"do": action, **options})
+
+    def timing(self, action: str) -> Callable[[int], list[float]]:
+        """Return what asks for a batch of this action's times."""
+
+        def ask(n: int) -> list[float]:
+            times: list[float] = self.ask(action, n=n)
+            return times
+
+        return ask
 
     def _exchange(self, question: dict[str, Any]) -> Any:
         assert self._process.stdin is not None

@@ -22,6 +22,7 @@ def serve(make: Callable[[dict[str, Any]], dict[str, Callable[..., Any]]]) -> No
     actions: dict[str, Callable[..., Any]] = {}
     for line in sys.stdin:
         question = json.loads(line)
+        reply: dict[str, Any]
         try:
             if not actions:
                 actions = make(question)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Goal, Part, Row, counted
@@ -33,7 +32,7 @@ def run(bench: Bench) -> Iterator[Row]:
         for name, (action, batch, rounds) in ROWS.items():
             able, broken = _able(workers, f"{action}:socket", n=max(batch, 8))
             samples = interleave_batches(
-                {which: partial(_batch, worker, f"{action}:socket") for which, worker in able.items()},
+                {which: worker.timing(f"{action}:socket") for which, worker in able.items()},
                 batch=batch,
                 rounds=bench.rounds(rounds),
                 budget_s=bench.budget(9),
@@ -78,11 +77,6 @@ def _able(workers: dict[str, Worker], action: str, n: int) -> tuple[dict[str, Wo
         else:
             able[which] = worker
     return able, broken
-
-
-def _batch(worker: Worker, action: str, n: int) -> list[float]:
-    times: list[float] = worker.ask(action, n=n)
-    return times
 
 
 PART = Part("orm", "The ORM", HOW, rows=len(ROWS) + 1, run=run)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Goal, Part, Row, counted
-from benchmarks.measuring import interleave_batches, row
+from benchmarks.measuring import Samples, interleave_batches, row
 from benchmarks.people import RIVAL_NAMES, at_work, without
-from benchmarks.workers import DRIVER, NO_POLICY, ONE_POLICY, PLAIN, RIVALS, TENANCY, Worker
+from benchmarks.workers import DRIVER, NO_POLICY, ONE_POLICY, PLAIN, RIVALS, TENANCY
 
 HOW = (
     "Read one name by its key: open a session for the tenant, one SELECT through the ORM, commit. Twenty tenants in "
@@ -48,7 +47,7 @@ def run(bench: Bench) -> Iterator[Row]:
         for way in ways:
             is_socket = way == "socket"
             samples = interleave_batches(
-                {name: partial(_batch, worker, f"point:{way}") for name, worker in workers.items()},
+                {name: worker.timing(f"point:{way}") for name, worker in workers.items()},
                 batch=20,
                 rounds=bench.rounds(1500 if is_socket else 500),
                 budget_s=bench.budget(20),
@@ -57,11 +56,23 @@ def run(bench: Bench) -> Iterator[Row]:
             if way != "0.25 ms each way":
                 goals.insert(0, Goal(TENANCY.name, at_most=1.10 if is_socket else 0.83))
             yield row(way, samples, baseline=PLAIN.name, goals=tuple(goals), note=without(failed))
+            if is_socket:
+                yield _shares(samples)
 
 
-def _batch(worker: Worker, action: str, n: int) -> list[float]:
-    times: list[float] = worker.ask(action, n=n)
-    return times
+def _shares(samples: Samples) -> Row:
+    """Take the difference to plain SQLAlchemy apart, round by round."""
+    steps = {"tenancy: binding": (NO_POLICY, PLAIN), "tenancy: isolation policy": (ONE_POLICY, NO_POLICY)}
+    steps |= {"tenancy: guard policies": (TENANCY, ONE_POLICY), "tenancy: all": (TENANCY, PLAIN)}
+    differences = {
+        name: [more - less for more, less in zip(samples[left.name], samples[right.name], strict=True)]
+        for name, (left, right) in steps.items()
+    }
+    note = (
+        "Differences of the rounds above. Binding is what the library adds where no policy is: scope, events, the "
+        "statement guard, BEGIN and the settings in the statement's flight, less the flight that this saves."
+    )
+    return row("shares, by the socket", differences, baseline=PLAIN.name, note=note)
 
 
-PART = Part("transaction", "A transaction of one statement", HOW, rows=1 + 1 + len(DELAYS_S), run=run)
+PART = Part("transaction", "A transaction of one statement", HOW, rows=3 + len(DELAYS_S), run=run)
