@@ -9,8 +9,10 @@ import pytest
 from psycopg import errors
 from uuid_utils.compat import uuid7
 
+from tenancy.embedded import Template
 from tests.conftest import ROLES, Database
 from tests.isolation.plain import NEW, Connection, bind
+from tests.signed import ACME, GLOBEX, filled_clone, sign, token
 from tests.tenancy.migrations import migrating
 
 OURS, THEIRS = uuid7(), uuid7()
@@ -239,3 +241,24 @@ def test_window_reads_by_the_index(app: Connection, views: None) -> None:
     plan = "\n".join(str(row[0]) for row in app.execute("EXPLAIN SELECT * FROM counts").fetchall())
 
     assert "Index Cond: (tenant_id = " in plan
+
+
+@pytest.mark.parametrize("view", ["persons", "counts"])
+def test_views_demand_a_signature_where_scopes_are_signed(template: Template, worker: str, view: str) -> None:
+    """T122: the window calls the same functions as the policies."""
+    with filled_clone(template, f"signed_views_{worker}") as database:
+        with migrating(database) as op:
+            op.create_tenant_view("persons", PLAIN)  # type: ignore[attr-defined]
+            op.create_tenant_materialized_view("counts", COUNTS)  # type: ignore[attr-defined]
+        sign(database)
+        with database.connect(ROLES.app) as app:
+            for signature in ("", token(GLOBEX)):
+                bind(app, ACME)
+                app.execute("SELECT set_config('app.tenant_token', %s, true)", [signature])
+                with pytest.raises(errors.InsufficientPrivilege, match="signature"):
+                    tenants(app, view)
+                app.rollback()
+
+            bind(app, ACME)
+            app.execute("SELECT set_config('app.tenant_token', %s, true)", [token(ACME)])
+            assert tenants(app, view) == [ACME]
