@@ -117,6 +117,8 @@ def examine_app_connection(subject: Subject) -> Iterator[Finding]:
             check_connection(dict(first.exec_driver_sql(CHECK_SQL).mappings().one()))
             yield from _examine_transport(first)
             first.rollback()
+            yield from _examine_transaction(first)
+            first.rollback()
             yield from _examine_pooler(first, second)
     except TenancyError as error:
         yield CONNECTION_REFUSED.finding(_name(engine), error.message, remedy=error.hint)
@@ -136,6 +138,15 @@ def _examine_transport(connection: Connection) -> Iterator[Finding]:
         yield CONNECTION_UNENCRYPTED.finding(
             _name(connection.engine), what, remedy="add sslmode=verify-full to the URL"
         )
+
+
+def _examine_transaction(connection: Connection) -> Iterator[Finding]:
+    """Two statements of one transaction have the same clock; otherwise the scope of the first is not the second's."""
+    clock = "SELECT pg_backend_pid(), now()"
+    if connection.exec_driver_sql(clock).one() != connection.exec_driver_sql(clock).one():
+        what = "two statements of one transaction ran in two: a scope bound by one is unknown to the next"
+        remedy = "leave AUTOCOMMIT off, and set pool_mode = transaction in the pooler"
+        yield CONNECTION_REFUSED.finding(_name(connection.engine), what, remedy=remedy)
 
 
 def _examine_pooler(first: Connection, second: Connection) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenancy.rls import GuardedTable, guard_sql
+from tenancy.rls import GuardedTable, guard_sql, unguard_sql
 from tests.conftest import ROLES
 
 OWNER, APP, PLATFORM = ROLES.owner, ROLES.app, ROLES.platform
@@ -36,6 +36,7 @@ def guarded_table(name: str, columns: str, suffix: str = "") -> str:
 
 
 PEOPLE, NOTES = "table public.people", "table public.notes"
+NOTES_GUARD = GuardedTable("notes", "tenant", ())
 KEYED = "tenant_id uuid, id uuid, PRIMARY KEY (tenant_id, id)"
 EVENTS = guarded_table("events", KEYED, "PARTITION BY HASH (tenant_id)")
 PART = "events_1 PARTITION OF events FOR VALUES WITH (MODULUS 1, REMAINDER 0)"
@@ -45,6 +46,7 @@ LOOKUP = "tenancy.tenant_by_slug(text)"
 
 ROW_SECURITY = {
     "RLS off": Mutation("ALTER TABLE people DISABLE ROW LEVEL SECURITY", "TEN101", PEOPLE),
+    "guard taken off": Mutation("; ".join(unguard_sql(NOTES_GUARD, ROLES)), "TEN101", "table public.notes"),
     "copy of a table, granted": Mutation(
         owner(f"CREATE TABLE people_copy (LIKE people INCLUDING ALL); GRANT SELECT ON people_copy TO {APP}"),
         "TEN101",
@@ -234,6 +236,9 @@ COLUMNS_AND_KEYS = {
         " REFERENCES people (tenant_id, id) NOT VALID",
         "TEN126",
         "foreign key later on public.notes",
+    ),
+    "foreign key not enforced": Mutation(
+        "ALTER TABLE notes DISABLE TRIGGER ALL", "TEN126", "foreign key fk_notes_tenant_id_person_id on public.notes"
     ),
     "no index begins with the tenant": Mutation("ALTER TABLE notes DROP CONSTRAINT pk_notes", "TEN127", NOTES),
     "index on a cast": Mutation(

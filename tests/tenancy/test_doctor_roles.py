@@ -170,6 +170,16 @@ def test_connection_refused_by_the_library_is_found(database: Database) -> None:
     assert (finding.rule.id, finding.object_name) == ("TEN216", f"connection of role {ROLES.migrator}")
 
 
+def test_statements_in_transactions_of_their_own_are_found(database: Database) -> None:
+    """T065, T074: what a pooler in statement mode would do if it did not refuse BEGIN."""
+    engine = create_engine(database.url(ROLES.app), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+
+    (finding,) = [f for f in examine_roles(Subject(app_engine=engine)) if f.rule.id != "TEN001"]
+
+    assert (finding.rule.id, finding.object_name) == ("TEN216", f"connection of role {ROLES.app}")
+    assert finding.what.startswith("two statements of one transaction ran in two")
+
+
 def test_connection_that_cannot_be_made_is_not_checked(tmp_path: Path) -> None:
     engine = create_engine(f"postgresql+psycopg://nobody@/nowhere?host={tmp_path}", poolclass=NullPool)
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from tenancy.rls import Grant, GuardedTable, canonical_policies, differences, guard_sql, guarded, policies, read_state
+from tenancy.rls.catalog import read_states
 from tests.conftest import ROLES, Database
 from tests.models import Base
 
@@ -85,6 +86,42 @@ def test_registry_that_lets_the_app_role_change_status_is_a_difference(owner: Co
         "grant_extra",
         f"UPDATE (status) to {ROLES.app} on 'tenants' was not given by the library",
     )
+    assert difference.grant == Grant(ROLES.app, "UPDATE", "status")
+
+
+def test_missing_grant_is_named(owner: Connection) -> None:
+    owner.exec_driver_sql(f"REVOKE DELETE ON people FROM {ROLES.app}")
+
+    (difference,) = differences(owner, TABLES, ROLES)
+    assert difference.grant == Grant(ROLES.app, "DELETE")
+    assert difference.policy is None
+
+
+@pytest.mark.parametrize(
+    ("change", "policy"),
+    [
+        ("DROP POLICY tenancy_guard ON people", "tenancy_guard"),
+        ("ALTER POLICY tenancy_isolation ON people USING (true)", "tenancy_isolation"),
+        ("CREATE POLICY mine ON people USING (true)", "mine"),
+    ],
+)
+def test_policy_that_differs_is_named(owner: Connection, change: str, policy: str) -> None:
+    owner.exec_driver_sql(change)
+
+    (difference,) = differences(owner, TABLES, ROLES)
+    assert difference.policy == policy
+    assert difference.grant is None
+
+
+def test_state_of_a_view_is_read_by_its_oid(owner: Connection) -> None:
+    owner.exec_driver_sql("CREATE VIEW names AS SELECT name FROM people")
+    owner.exec_driver_sql(f"GRANT SELECT ON names TO {ROLES.app}")
+    oid = owner.exec_driver_sql("SELECT 'names'::regclass::oid").scalar_one()
+
+    states = read_states(owner, [oid])
+
+    assert states[oid].name == "names"
+    assert Grant(ROLES.app, "SELECT") in states[oid].grants
 
 
 def test_grant_on_a_whole_table_is_told_without_a_column(owner: Connection) -> None:

@@ -107,7 +107,14 @@ def examine_foreign_keys(catalog: Catalog) -> Iterator[Finding]:
 
 
 def examine_validation(catalog: Catalog) -> Iterator[Finding]:
-    """Look for foreign keys between tenant tables that nobody validated."""
+    """Look for foreign keys between tenant tables that nobody validated, or that are not looked at."""
+    for key in _foreign_keys(catalog):
+        if key.is_disabled:
+            child = catalog.relations[key.table]
+            remedy = f"ALTER TABLE {child.sql_name} ENABLE TRIGGER ALL;"
+            remedy += f" ALTER TABLE {catalog.relations[key.refers_to].sql_name} ENABLE TRIGGER ALL;"
+            what = "its triggers are disabled, so it is not enforced"
+            yield FOREIGN_KEY_NOT_VALIDATED.finding(_label(key, child), what, remedy=remedy)
     doubtful = [key for key in _foreign_keys(catalog) if not key.is_validated and _carries_tenant(key)]
     counts, error = _violations(catalog, doubtful)
     if error is not None:

@@ -68,7 +68,10 @@ class Numbering:
 
 @dataclass(frozen=True)
 class Key:
-    """A primary key, unique, exclusion or foreign key constraint (contype p, u, x, f)."""
+    """A primary key, unique, exclusion or foreign key constraint (contype p, u, x, f).
+
+    is_disabled: the triggers that hold a foreign key were switched off.
+    """
 
     oid: int
     table: int
@@ -80,6 +83,7 @@ class Key:
     is_validated: bool
     is_inherited: bool
     definition: str
+    is_disabled: bool
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ CONSTRAINTS = """
            k.confrelid,
            ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u (n, i)
                  JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.i),
-           k.convalidated, k.conparentid <> 0, pg_get_constraintdef(k.oid)
+           k.convalidated, k.conparentid <> 0, pg_get_constraintdef(k.oid),
+           EXISTS (SELECT FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D')
     FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
     WHERE k.contype IN ('p', 'u', 'x', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     ORDER BY k.conname

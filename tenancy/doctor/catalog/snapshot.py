@@ -196,8 +196,8 @@ class Snapshot:
         lookups = lookups_of(self.subject.metadata) if self.subject.metadata is not None else ()
         savepoint = self.connection.begin_nested()
         try:
-            # The session's row_security and role come back with the savepoint.
-            send(self.connection, [f"SET LOCAL ROLE {self.roles.owner}"])
+            # Both come back with the savepoint. A migration that is under way is not waited for.
+            send(self.connection, [f"SET LOCAL ROLE {self.roles.owner}", "SET LOCAL lock_timeout = '5s'"])
             with freshly_installed(self.connection, self.roles, self.flavour, signed=self.is_signed):
                 routines = read_routines(self.connection)
                 facts = self._facts()
