@@ -185,8 +185,7 @@ def _connected(url: str | None) -> Iterator[Connection | None]:
     except SQLAlchemyError as error:
         raise _unreachable(error) from error
     with connection:
-        yield connection
-        connection.rollback()
+        yield connection  # closing it rolls back
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version
@@ -25,6 +27,7 @@ RULES: tuple[Rule, ...] = (
     *code.RULES,
     *configuration.RULES,
 )
+_ID = re.compile(r"TEN\d{3}")
 # By the first digit of their rules' ids.
 KINDS: Mapping[str, str] = {"1": "catalog", "2": "roles", "3": "models", "4": "code", "5": "configuration"}
 _CHECKS: Mapping[str, Callable[[Subject], Iterable[Finding | Ignore]]] = {
@@ -41,8 +44,8 @@ class Report:
     """What one examination found.
 
     findings: those that count, worst first. ignored: those somebody decided to live with. known: those of the
-    baseline; vanished: what the baseline knew and is gone. started_at: aware UTC. examined: the first digits of
-    the rules whose kind was looked at.
+    baseline; vanished: what the baseline knew and is gone. started_at: aware UTC. unchecked: ids of the rules that
+    nobody looked for, because they were not asked for, had no input, or their check failed.
     """
 
     findings: tuple[Finding, ...]
@@ -50,9 +53,15 @@ class Report:
     started_at: datetime
     seconds: float
     versions: Mapping[str, str]
-    examined: frozenset[str]
+    unchecked: frozenset[str]
     known: tuple[Finding, ...] = ()
     vanished: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of which at least one rule was looked for."""
+        seen = {rule.id[3] for rule in RULES if rule.id not in self.unchecked}
+        return [kind for digit, kind in KINDS.items() if digit in seen]
 
     def count(self, level: Level) -> int:
         return sum(finding.rule.level == level for finding in self.findings)
@@ -82,26 +91,33 @@ def examine(
     started_at, clock = datetime.now(UTC), time.perf_counter()
     found: list[Finding] = []
     written: list[Ignore] = list(decisions)
-    examined: set[str] = {"0"}
+    unchecked: set[str] = set()
     for digit, check in _CHECKS.items():
         kind = KINDS[digit]
         if kind not in kinds:
+            unchecked |= _ids(digit)
             continue
-        results = _run(kind, check, subject)
-        here = [result for result in results if isinstance(result, Finding)]
-        written += [result for result in results if isinstance(result, Ignore)]
-        found += here
-        if not any(finding.object_name == f"kind {kind}" for finding in here):
-            examined.add(digit)
-    counting, ignored = sort_out(found, written, today=today or started_at.date(), kinds=examined)
+        for result in _run(kind, check, subject):
+            if isinstance(result, Ignore):
+                written.append(result)
+                continue
+            found.append(result)
+            if result.rule is NOT_CHECKED:
+                named = _ID.findall(result.object_name) if result.object_name.startswith("check ") else ()
+                unchecked |= _ids(digit) if result.object_name == f"kind {kind}" else set(named)
+    counting, ignored = sort_out(found, written, today=today or started_at.date(), unchecked=unchecked)
     return Report(
         findings=tuple(sorted(dict.fromkeys(counting), key=_weight)),
         ignored=tuple(sorted(ignored, key=lambda one: _weight(one.finding))),
         started_at=started_at,
         seconds=time.perf_counter() - clock,
         versions=_versions(subject),
-        examined=frozenset(examined),
+        unchecked=frozenset(unchecked),
     )
+
+
+def _ids(digit: str) -> set[str]:
+    return {rule.id for rule in RULES if rule.id[3] == digit}
 
 
 def _run(kind: str, check: Callable[[Subject], Iterable[Finding | Ignore]], subject: Subject) -> list[Finding | Ignore]:
@@ -109,8 +125,9 @@ def _run(kind: str, check: Callable[[Subject], Iterable[Finding | Ignore]], subj
     try:
         results.extend(check(subject))  # what came before an error is kept
     except Exception as error:  # noqa: BLE001 - whatever a check dies of, the others run and the report says so
-        if subject.connection is not None and isinstance(error, SQLAlchemyError):
-            subject.connection.rollback()
+        if subject.connection is not None:
+            with suppress(SQLAlchemyError):  # the connection itself may be what was lost
+                subject.connection.rollback()
         remedy = "mend what the error names, and run the doctor again; if it is the doctor's, report it"
         results.append(NOT_CHECKED.finding(f"kind {kind}", f"a check ended with {_describe(error)}", remedy=remedy))
     return results

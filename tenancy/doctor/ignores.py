@@ -114,11 +114,11 @@ def _malformed(path: Path, number: int, what: str) -> ConfigurationError:
 
 
 def sort_out(
-    findings: Iterable[Finding], ignores: Sequence[Ignore], *, today: date, kinds: Collection[str]
+    findings: Iterable[Finding], ignores: Sequence[Ignore], *, today: date, unchecked: Collection[str] = ()
 ) -> tuple[list[Finding], list[Ignored]]:
     """Part what counts from what is ignored, and add what is wrong with the ignores themselves.
 
-    kinds: first digits of the rules that were examined; an ignore of another kind is not called unused.
+    unchecked: ids of rules that nobody looked for; an ignore of one is not called unused.
     """
     counting: list[Finding] = []
     ignored: list[Ignored] = []
@@ -136,7 +136,7 @@ def sort_out(
             what = f"the ignore of {ignore.rule_id} on {ignore.object_name} ended on {ignore.until}"
             remedy = "mend what it hid; or look at it anew, and write a later day with today's reason"
             counting.append(IGNORE_EXPIRED.finding(ignore.place, what, remedy=remedy, line=ignore.line))
-        elif number not in used and ignore.rule_id[3:4] in kinds:
+        elif number not in used and ignore.rule_id not in unchecked:
             what = f"nothing of {ignore.rule_id} was found on {ignore.object_name}"
             counting.append(IGNORE_UNUSED.finding(ignore.place, what, remedy="remove it", line=ignore.line))
     return counting, ignored

@@ -214,6 +214,9 @@ CHECKS = (
 RULES: tuple[Rule, ...] = (*rules_of(CHECKS), *connection.RULES)
 
 
+_ALL = (*rules_of(CHECKS), *rules_of(connection.SERVER_CHECKS))
+
+
 def examine_roles(subject: Subject) -> Iterator[Finding]:
     """Examine the roles, their settings, the server, and the connection of the application."""
     if subject.connection is None and subject.app_engine is None:
@@ -221,12 +224,12 @@ def examine_roles(subject: Subject) -> Iterator[Finding]:
         yield NOT_CHECKED.finding("kind roles", "no connection to the database was given", remedy=remedy)
         return
     if subject.connection is None:
-        yield not_checked(rules_of(CHECKS), LookupError("no connection to the database was given"))
+        yield not_checked(_ALL, LookupError("no connection to the database was given"))
     else:
         try:
             cluster = Cluster(subject.connection, subject)
         except SQLAlchemyError as error:
-            yield not_checked(rules_of(CHECKS), error)
+            yield not_checked(_ALL, error)
         else:
             yield from run_checks(CHECKS, cluster)
             yield from run_checks(connection.SERVER_CHECKS, cluster.settings)

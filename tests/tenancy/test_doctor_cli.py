@@ -15,17 +15,18 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from flask import Flask
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import NullPool
 
 from tenancy.binding import create_tenant_engine
 from tenancy.cli import main
 from tenancy.context import platform_scope
-from tenancy.doctor.examination import examine
+from tenancy.doctor.examination import RULES, examine
 from tenancy.doctor.findings import Subject
 from tenancy.errors import UnsafeConnectionError
 from tenancy.session import tenant_sessionmaker
 from tests.conftest import ROLES, Database
+from tests.models import Base
 from tests.tenancy.directories import ACME, ListedDirectory
 from tests.tenancy.doctor_cluster import own_cluster
 from tests.tenancy.flask_app import make_app
@@ -229,6 +230,19 @@ def test_check_that_dies_is_a_finding_and_ends_nothing(database: Database) -> No
 
     told = [(one.rule.id, one.object_name, one.what) for one in report.findings if one.rule.id != "TEN403"]
     assert ("TEN001", "kind configuration", "a check ended with AttributeError") in told
+    assert "TEN403" in [one.rule.id for one in report.findings]
+
+
+def test_lost_connection_leaves_each_rule_that_needed_it_unchecked(database: Database) -> None:
+    engine = create_engine(database.url(ROLES.migrator), poolclass=NullPool)
+    with engine.connect() as connection, database.connect("postgres") as superuser:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+        report = examine(Subject(connection=connection, metadata=Base.metadata, code=[Path("broken.py")]))
+
+    assert report.unchecked >= {rule.id for rule in RULES if rule.id[3] in "123"}
+    assert report.kinds == ["code"]
     assert "TEN403" in [one.rule.id for one in report.findings]
 
 

@@ -18,8 +18,8 @@ JOBS = RULE.finding("shop/jobs.py", "SET x outlives", remedy="SET LOCAL", line=9
 TODAY = date(2026, 11, 21)
 
 
-def sorted_out(*ignores: Ignore, kinds: str = "04") -> tuple[list[tuple[str, str]], list[Finding]]:
-    counting, ignored = sort_out([PEOPLE, JOBS], ignores, today=TODAY, kinds=kinds)
+def sorted_out(*ignores: Ignore, unchecked: tuple[str, ...] = ()) -> tuple[list[tuple[str, str]], list[Finding]]:
+    counting, ignored = sort_out([PEOPLE, JOBS], ignores, today=TODAY, unchecked=unchecked)
     return [(one.rule.id, one.object_name) for one in counting], [one.finding for one in ignored]
 
 
@@ -53,8 +53,8 @@ def test_decision_counts_through_its_last_day(until: date, counts: bool) -> None
 def test_decision_about_a_kind_that_was_not_examined_is_not_called_unused() -> None:
     ignore = Ignore("TEN101", "table public.people", "a view stands before it", "file")
 
-    assert ("TEN003", "file") not in sorted_out(ignore)[0]
-    assert ("TEN003", "file") in sorted_out(ignore, kinds="014")[0]
+    assert ("TEN003", "file") not in sorted_out(ignore, unchecked=("TEN101",))[0]
+    assert ("TEN003", "file") in sorted_out(ignore, unchecked=("TEN102",))[0]
 
 
 def test_file_is_read_with_and_without_a_day(tmp_path: Path) -> None:

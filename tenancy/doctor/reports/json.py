@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tenancy.doctor.examination import KINDS, Report
+from tenancy.doctor.examination import Report
 from tenancy.doctor.findings import LEVELS, Finding
 
 
@@ -16,7 +16,8 @@ def render_json(report: Report) -> str:
         "started_at": report.started_at.isoformat(timespec="seconds"),
         "seconds": round(report.seconds, 3),
         "versions": dict(report.versions),
-        "examined": [kind for digit, kind in KINDS.items() if digit in report.examined],
+        "examined": report.kinds,
+        "unchecked": sorted(report.unchecked),
         "counts": {level: report.count(level) for level in LEVELS},
         "findings": [finding_fields(finding) for finding in report.findings],
         "ignored": [

@@ -10,7 +10,7 @@ from rich.rule import Rule as Line
 from rich.table import Table
 from rich.text import Text
 
-from tenancy.doctor.examination import KINDS, RULES, Report
+from tenancy.doctor.examination import RULES, Report
 from tenancy.doctor.findings import LEVELS, Finding, Level
 from tenancy.doctor.reports.junit import place
 
@@ -75,7 +75,7 @@ def _summary(report: Report) -> Text:
     extra = [f"{len(report.ignored)} ignored"] if report.ignored else []
     extra += [f"{len(report.known)} known"] if report.known else []
     worst = next((level for level in LEVELS if report.count(level)), None)
-    looked_at = ", ".join(kind for digit, kind in KINDS.items() if digit in report.examined) or "nothing"
+    looked_at = ", ".join(report.kinds) or "nothing"
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     return Text.assemble(
         (", ".join(counts + extra), _STYLES[worst] if worst else "bold green"),
