@@ -196,7 +196,8 @@ class CellTest(Generated):
             "detail": verdict.detail,
             "hint": _HINT,
         }
-        return "\n".join(f"{name + ':':<11}{text}" for name, text in told.items() if text)
+        lines = [f"  {name + ':':<11}{text}".replace("\n", f"\n{'':13}") for name, text in told.items() if text]
+        return "\n".join([f"{verdict.found}, not {verdict.expected}", *lines])
 
 
 class RouteTest(Generated):

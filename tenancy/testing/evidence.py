@@ -25,6 +25,7 @@ _ACTORS = {
     "empty": ("empty setting", "acts for nobody: the settings are there, and empty, as after a transaction"),
     "table_owner": ("table's owner", "the role that owns the tables, for no tenant: what a migration runs as"),
 }
+_BY_WEIGHT = ("stranger", "unbound", "empty", "table_owner", "owner")  # the worst first
 _OUTCOMES = {
     "refused": "a foreign id is answered like a missing one",
     "apart": "nothing of the other tenant is in the answer",
@@ -119,7 +120,7 @@ class Evidence:
         return places
 
     def heat(self) -> Iterator[Line]:
-        """Draw tables by verbs: a dot where all actors passed, else the first letter of one who did not."""
+        """Draw tables by verbs: a dot where all actors passed, else the first letter of the worst who did not."""
         if self.cells:
             yield from self._grid()
         for kind, all_of, failed in self._failures():
@@ -138,7 +139,7 @@ class Evidence:
             line: Line = [(f"{table:<{width}}  ", "")]
             for verb in self.verbs:
                 found = by_place.get((table, verb), [])
-                red = [one["actor"] for one in found if not one["passed"]]
+                red = sorted((one["actor"] for one in found if not one["passed"]), key=_BY_WEIGHT.index)
                 line.append((f"{red[0][0].upper()} ", "red") if red else (". ", "green") if found else nothing)
             yield line
         if any(not one["passed"] for one in self.cells):
