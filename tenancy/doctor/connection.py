@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import Context
 from typing import Any
 
 import psycopg
@@ -110,8 +111,12 @@ def examine_app_connection(subject: Subject) -> Iterator[Finding]:
     """Connect as the application does: look at its role, its encryption, and whether a pooler is in between."""
     if subject.app_engine is None:
         yield not_checked(PROBED, LookupError("the application's own engine was not given"))
-        return
-    engine = subject.app_engine
+    else:
+        # In no scope, whatever the caller's: a bound transaction looks like one with a scope set beforehand.
+        yield from Context().run(list, _probe(subject.app_engine))
+
+
+def _probe(engine: Engine) -> Iterator[Finding]:
     try:
         with engine.connect() as first, engine.connect() as second:
             check_connection(dict(first.exec_driver_sql(CHECK_SQL).mappings().one()))

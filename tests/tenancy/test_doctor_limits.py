@@ -9,6 +9,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 from uuid_utils.compat import uuid7
 
+from tenancy.binding import create_tenant_engine
 from tenancy.doctor.catalog import examine_catalog
 from tenancy.doctor.findings import Finding, Subject
 from tenancy.rls import GuardedTable, Roles, guard_sql
@@ -91,6 +92,19 @@ def test_role_that_does_not_see_every_row_counts_nothing(superuser: Connection) 
     assert "would be affected by row-level security policy" in uncounted.what
     assert finding.rule.id == "TEN125"
     assert finding.what.endswith("points at public.people without tenant_id")
+
+
+def test_apps_own_engine_may_be_examined_with(fresh_database: Database) -> None:
+    """Its guard refuses SET, which only what needs the owner and the count of rows ask for."""
+    with fresh_database.connect("postgres") as truth:
+        truth.execute("ALTER TABLE notes ADD COLUMN theirs uuid")
+        truth.execute("ALTER TABLE notes ADD FOREIGN KEY (theirs, person_id) REFERENCES people (tenant_id, id)")
+    engine = create_tenant_engine(fresh_database.url(ROLES.app), poolclass=NullPool)
+
+    with engine.connect() as connection:
+        findings = [finding for finding in examined(connection) if "TEN1" not in finding.object_name]
+
+    assert told(findings) == [("TEN125", "foreign key notes_theirs_person_id_fkey on public.notes")]
 
 
 def test_application_role_checks_all_but_what_needs_the_owner(fresh_database: Database) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
+from uuid_utils.compat import uuid7
 
 from tenancy.binding import create_tenant_engine
+from tenancy.context import tenant_scope
 from tenancy.doctor.catalog import examine_catalog
 from tenancy.doctor.checks import run_checks
 from tenancy.doctor.connection import SERVER_CHECKS
@@ -178,6 +180,13 @@ def test_statements_in_transactions_of_their_own_are_found(database: Database) -
 
     assert (finding.rule.id, finding.object_name) == ("TEN216", f"connection of role {ROLES.app}")
     assert finding.what.startswith("two statements of one transaction ran in two")
+
+
+def test_scope_of_the_caller_is_not_taken_for_a_preset_one(app_engine: Engine) -> None:
+    with tenant_scope(uuid7()):
+        findings = list(examine_roles(Subject(app_engine=app_engine)))
+
+    assert [finding.rule.id for finding in findings] == ["TEN001"]  # the catalog's connection was not given
 
 
 def test_connection_that_cannot_be_made_is_not_checked(tmp_path: Path) -> None:

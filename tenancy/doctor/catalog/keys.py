@@ -12,6 +12,7 @@ from tenancy.doctor.catalog.guards import Catalog, Guard
 from tenancy.doctor.catalog.objects import Key, Relation
 from tenancy.doctor.checks import Check, not_checked, rules_of
 from tenancy.doctor.findings import Finding, Rule
+from tenancy.errors import TenancyError
 from tenancy.rls import quote
 from tenancy.tables import TENANT_KEY
 
@@ -150,7 +151,7 @@ def _violations(catalog: Catalog, keys: list[Key]) -> tuple[dict[int, int], Exce
     statements = " UNION ALL ".join(_violation_sql(key, catalog) for key in keys)
     try:
         return {row[0]: row[1] for row in catalog.unfiltered_rows(statements)}, None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, TenancyError) as error:
         return {}, error
 
 
