@@ -150,7 +150,7 @@ class Everything(TenantTable, OddBase):
     numerics: Mapped[Any] = mapped_column(NUMRANGE)
     days: Mapped[Any] = mapped_column(DATERANGE)
     times: Mapped[Any] = mapped_column(TSTZRANGE)
-    doubled: Mapped[int] = mapped_column(Integer, Computed("small * 2"))
+    doubled: Mapped[int] = mapped_column(Integer, Computed("small * 2", persisted=True))
     made_at: Mapped[Any] = mapped_column(DateTime(timezone=True), server_default=func.now(), onupdate=func.now())
     defaulted: Mapped[str] = mapped_column(Text, default="by Python")
     currency_code: Mapped[str | None] = mapped_column(ForeignKey("currencies.code"))
@@ -220,6 +220,16 @@ class Thing(TenantTable, OddBase):
     part_of_id: Mapped[UUID | None]
     part_of: Mapped[Thing | None] = tenant_relationship("part_of_id")
     __table_args__ = (TenantForeignKey("holder_id", "holders"), TenantForeignKey("part_of_id", "things"))
+
+
+class Shelf(TenantTable, OddBase):
+    """In another schema, under the name of a table of this one."""
+
+    __tablename__ = "things"
+    id: Mapped[int] = mapped_column(primary_key=True)  # type: ignore[assignment]
+    label: Mapped[str] = mapped_column(Text)
+    thing_id: Mapped[UUID]
+    __table_args__ = (TenantForeignKey("thing_id", "things"), {"schema": "archive"})
 
 
 class Node(TenantTable, OddBase):
@@ -307,6 +317,7 @@ def make_odd_tables(database: Database) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL ROLE {ROLES.owner}")
         _send(connection, install_sql(ROLES))
+        _send(connection, ["CREATE SCHEMA archive", f"GRANT USAGE ON SCHEMA archive TO {ROLES.app}"])
         OddBase.metadata.create_all(connection)
         for table in guarded(OddBase.metadata):
             _send(connection, guard_sql(table, ROLES))

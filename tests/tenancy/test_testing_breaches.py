@@ -78,6 +78,14 @@ BREACHES: list[tuple[str, str, str, Actor]] = [
     ("ALTER TABLE notes DISABLE ROW LEVEL SECURITY", "notes", "delete_all", "stranger"),
     ("ALTER TABLE person_tags DISABLE ROW LEVEL SECURITY", "person_tags", "subquery", "stranger"),
     ("ALTER TABLE person_tags DISABLE ROW LEVEL SECURITY", "person_tags", "cte", "stranger"),
+    (
+        "ALTER POLICY tenancy_isolation ON tags WITH CHECK (true);"
+        "ALTER POLICY tenancy_guard ON tags WITH CHECK (true);"
+        "GRANT UPDATE (tenant_id) ON tags TO tenancy_app",
+        "tags",
+        "update_tenant",
+        "stranger",
+    ),
     ("REVOKE DELETE ON notes FROM tenancy_app", "notes", "delete_by_key", "owner"),
 ]
 
