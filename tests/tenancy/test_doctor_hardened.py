@@ -52,7 +52,7 @@ def test_hardened_database_has_no_finding(database: Database, role: str) -> None
     ],
 )
 def test_hardening_that_was_undone_is_found(database: Database, change: str) -> None:
-    """T053, T121, T133"""
+    """T053, T133"""
     engine = create_engine(database.url("postgres"), poolclass=NullPool)
 
     with engine.connect() as connection:

@@ -54,7 +54,6 @@ def add_strange_reference(connection: Connection) -> None:
 
 
 def test_references_to_other_tenants_are_counted(superuser: Connection) -> None:
-    """T044, T125"""
     add_strange_reference(superuser)
 
     (finding,) = examined(superuser)
@@ -82,7 +81,7 @@ def test_orphans_of_a_foreign_key_nobody_validated_are_counted(superuser: Connec
 
 
 def test_role_that_does_not_see_every_row_counts_nothing(superuser: Connection) -> None:
-    """T125, T126: the owner is held by the policies too, and a lower count would pass for a true one."""
+    """T125: the owner is held by the policies too, and a lower count would pass for a true one."""
     add_strange_reference(superuser)
     send(superuser, [f"SET LOCAL ROLE {ROLES.owner}"])
 
@@ -187,6 +186,27 @@ def test_without_models_unknown_tables_within_reach_are_told(superuser: Connecti
     (finding,) = findings
     assert finding.object_name == "check TEN106 table-undeclared"
     assert finding.what.endswith("public.cities")
+
+
+def test_copy_by_query_is_found_with_all_it_lost(superuser: Connection) -> None:
+    """T015"""
+    send(superuser, [owner(f"CREATE TABLE copied AS TABLE people; GRANT SELECT ON copied TO {ROLES.app}")])
+
+    assert told(examined(superuser)) == [
+        ("TEN101", "table public.copied"),
+        ("TEN120", "column public.copied.tenant_id"),
+        ("TEN127", "table public.copied"),
+    ]
+
+
+def test_definer_function_that_nobody_was_given_is_in_order(superuser: Connection) -> None:
+    """T032: what the owner makes, PUBLIC may not call."""
+    body = "SELECT count(*) FROM people"
+    send(superuser, [owner(f"CREATE FUNCTION counted() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS '{body}'")])
+
+    assert examined(superuser) == []
+    send(superuser, [f"GRANT EXECUTE ON FUNCTION counted TO {ROLES.app}"])
+    assert told(examined(superuser)) == [("TEN144", "function public.counted()")]
 
 
 def test_table_that_no_runtime_role_reaches_may_be_unguarded(superuser: Connection) -> None:

@@ -57,7 +57,7 @@ def told(findings: list[Finding]) -> list[tuple[str, str]]:
 def test_each_change_of_a_role_is_found_by_its_id_alone(
     superuser: Connection, app_engine: Engine, database: Database, name: str
 ) -> None:
-    """T001, T002, T004, T012, T035, T133"""
+    """T001, T002, T004, T035, T133"""
     mutation = ROLES_CHANGED[name]
     subject = Subject(connection=superuser, metadata=Base.metadata, app_engine=app_engine)
 
@@ -173,7 +173,7 @@ def test_connection_refused_by_the_library_is_found(database: Database) -> None:
 
 
 def test_statements_in_transactions_of_their_own_are_found(database: Database) -> None:
-    """T065, T074: what a pooler in statement mode would do if it did not refuse BEGIN."""
+    """What a pooler in statement mode would do if it did not refuse BEGIN."""
     engine = create_engine(database.url(ROLES.app), poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
     (finding,) = [f for f in examine_roles(Subject(app_engine=engine)) if f.rule.id != "TEN001"]

@@ -60,7 +60,6 @@ def test_signed_database_has_no_finding(superuser: Connection, database: Databas
 def test_way_around_the_signature_is_found(
     superuser: Connection, database: Database, change: str, expected: tuple[str, str]
 ) -> None:
-    """T122, T123"""
     send(superuser, [change])
 
     assert found(superuser, database) == [expected]
