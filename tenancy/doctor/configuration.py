@@ -78,6 +78,12 @@ DEBUG_ON = Rule(
     "error",
     "An error page in debug mode shows rows, settings and a console to whoever provokes it.",
 )
+NO_SECRET = Rule(
+    "TEN512",
+    "secret-key-missing",
+    "note",
+    "Flask keeps no session without a key, and the first who needs one will be tempted to write it into the code.",
+)
 RULES = (
     NO_EXTENSION,
     WEAK_SECRET,
@@ -90,6 +96,7 @@ RULES = (
     WRONG_LOGIN,
     PLAIN_NETWORK,
     DEBUG_ON,
+    NO_SECRET,
 )
 
 _MIN_SECRET_BYTES = 16
@@ -130,12 +137,13 @@ def _settings(config: Mapping[str, Any], *, is_debug: bool, is_testing: bool) ->
     if is_debug:
         yield DEBUG_ON.finding(_APP, "debug mode is on", remedy="start it without --debug, FLASK_DEBUG and debug=True")
     secret = config.get("SECRET_KEY")
+    remedy = 'read it from the environment; make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
+    if not secret:
+        yield NO_SECRET.finding("setting SECRET_KEY", "there is no secret key", remedy=remedy)
+        return  # then there is no session cookie either
     weakness = _weakness(secret)
     if weakness:
-        remedy = 'read it from the environment; make one: python -c "import secrets; print(secrets.token_urlsafe(48))"'
         yield WEAK_SECRET.finding("setting SECRET_KEY", weakness, remedy=remedy)
-    if not secret:
-        return  # then there is no session cookie either
     if config.get("SESSION_COOKIE_DOMAIN"):
         what = "the session cookie is sent to every host below one domain"
         yield SHARED_COOKIE.finding(
@@ -156,8 +164,6 @@ def _is_same_site(value: object) -> bool:
 
 
 def _weakness(secret: object) -> str | None:
-    if not secret:
-        return "there is no secret key"
     raw = secret if isinstance(secret, bytes) else str(secret).encode()
     if len(raw) < _MIN_SECRET_BYTES:
         return f"the secret key is shorter than {_MIN_SECRET_BYTES} bytes"

@@ -68,7 +68,7 @@ def test_sound_application_has_no_finding(make_app: MakeApp) -> None:
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
-    "no key": ({"SECRET_KEY": None}, ("TEN502", "setting SECRET_KEY")),
+    "no key": ({"SECRET_KEY": None}, ("TEN512", "setting SECRET_KEY")),
     "short key": ({"SECRET_KEY": "k3vQ8w1Rr7yT0u"}, ("TEN502", "setting SECRET_KEY")),
     "key of an example": ({"SECRET_KEY": "change-me-please-1234567"}, ("TEN502", "setting SECRET_KEY")),
     "key of one letter": ({"SECRET_KEY": b"a" * 40}, ("TEN502", "setting SECRET_KEY")),

@@ -38,7 +38,7 @@ def print_report(report: Report, console: Console) -> None:
         for described in report.vanished:
             _indented(console, described)
         console.print()
-    console.print(_summary(report))
+    _indented(console, _summary(report), by=0)
 
 
 def print_rules(console: Console) -> None:
@@ -67,6 +67,7 @@ def _print_level(findings: Iterable[Finding], console: Console) -> None:
 def _indented(console: Console, text: str | Text, *, by: int = 2) -> None:
     whole = Text(text) if isinstance(text, str) else text
     for line in whole.wrap(console, console.width - by):
+        line.rstrip()
         console.print(Text(" " * by) + line)
 
 
