@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 
 import psycopg
 
-from tenancy.errors import ConfigurationError, StatementRefusedError
+from tenancy.errors import ConfigurationError, ScopeError, StatementRefusedError
 from tenancy.transactions import Message, TransactionState
 
 _ROLLBACK_TO = re.compile(
@@ -32,6 +32,20 @@ def _rolls_back_to(query: Any) -> bool:
     prepares would be forgotten by the server alone.
     """
     return isinstance(query, str) and _ROLLBACK_TO.fullmatch(query) is not None
+
+
+def _admit(state: TransactionState, query: Any) -> Sequence[Message]:
+    """Do what TransactionState.admit does, and let ROLLBACK TO pass in any scope.
+
+    It takes back and reads nothing, and SQLAlchemy sends it when a session is closed that has a savepoint open:
+    refused, as the scope has ended by then, it would leave the connection to nobody.
+    """
+    try:
+        return state.admit(query)
+    except ScopeError:
+        if state.has_begun and _rolls_back_to(query):
+            return ()
+        raise
 
 
 def _send_ahead(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[Message]) -> None:
@@ -67,7 +81,7 @@ class TenantCursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = cast("TenantConnection", self._conn)
-        opening = connection.state.admit(query)
+        opening = _admit(connection.state, query)
         if not opening and (params or _rolls_back_to(query)):
             return super().execute(query, params, **options)
         with connection.pipeline() as pipeline:
@@ -169,7 +183,7 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = cast("AsyncTenantConnection", self._conn)
-        opening = connection.state.admit(query)
+        opening = _admit(connection.state, query)
         if not opening and (params or _rolls_back_to(query)):
             return await super().execute(query, params, **options)
         async with connection.pipeline() as pipeline:

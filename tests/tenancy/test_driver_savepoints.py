@@ -1,4 +1,4 @@
-"""What psycopg has prepared on a connection, and what the server knows of it, stay the same."""
+"""Savepoints that are rolled back: what psycopg has prepared stays known, and a session can always be closed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, insert, text
 
-from tenancy.context import tenant_scope
+from tenancy.binding import create_tenant_engine
+from tenancy.context import outside_any_scope, tenant_scope
+from tenancy.errors import WrongTenantError
+from tenancy.session import tenant_sessionmaker
 from tests.conftest import ROLES, Database, SomeTenant
 from tests.models import Tag
 from tests.tenancy.engines import column, on_both_drivers
@@ -68,3 +71,41 @@ def test_second_statement_behind_a_rollback_to_a_savepoint_is_a_syntax_error(
         connection.exec_driver_sql("SAVEPOINT sp")
         with pytest.raises(Exception, match="cannot insert multiple commands"):
             connection.execute(text("ROLLBACK TO SAVEPOINT sp" + more.format(UUID(int=1))))
+
+
+@pytest.mark.parametrize("later", ["nobody", "stranger"])
+def test_session_with_an_open_savepoint_is_closed_in_whatever_scope(
+    database: Database, acme: SomeTenant, globex: SomeTenant, later: str
+) -> None:
+    """T066: going back to a savepoint reads nothing; refused, it would leave the connection checked out."""
+    engine = create_tenant_engine(database.url(ROLES.app), pool_size=1, max_overflow=0)
+    with tenant_scope(acme.id):
+        session = tenant_sessionmaker(engine)()
+        session.begin_nested()
+        session.execute(insert(Tag.__table__).values(label="lost"))
+
+    with tenant_scope(globex.id) if later == "stranger" else outside_any_scope():
+        session.close()
+        checked_out = engine.pool.checkedout()  # type: ignore[attr-defined]  # of a QueuePool
+    with tenant_scope(acme.id), engine.connect() as connection:
+        labels = column(connection, "SELECT label FROM tags")
+    engine.dispose()
+
+    assert (checked_out, labels) == (0, [])
+
+
+def test_savepoint_rolled_back_in_another_scope_leaves_the_transaction_to_its_tenant(
+    app_engine: Engine, acme: SomeTenant, globex: SomeTenant, person_of: Callable[..., UUID]
+) -> None:
+    """T066"""
+    person_of(acme, "Ada")
+    person_of(globex, "Eve")
+
+    with tenant_scope(acme.id), app_engine.connect() as connection:
+        savepoint = connection.begin_nested()
+        assert column(connection, "SELECT name FROM people") == ["Ada"]
+        with tenant_scope(globex.id):
+            savepoint.rollback()
+            with pytest.raises(WrongTenantError):
+                column(connection, "SELECT name FROM people")
+        assert column(connection, "SELECT name FROM people") == ["Ada"]
