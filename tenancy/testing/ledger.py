@@ -31,6 +31,7 @@ from tenancy.testing.values import Guess
 SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 Values = Callable[[int], Mapping[str, Any]]
 Read = Sequence[tuple[UUID, str]]
+Admin = psycopg.Connection[tuple[Any, ...]]
 
 
 class EntryBase(DeclarativeBase):
@@ -81,7 +82,10 @@ class Ledger:
 
     def new(self, tenant: UUID, serial: str, *, number: int) -> TenantTable:
         """Construct an object for a new row; in the tenant's scope."""
-        row = self.row(tenant, serial, number=number)
+        return self.construct(self.row(tenant, serial, number=number))
+
+    def construct(self, row: Mapping[str, Any]) -> TenantTable:
+        """Construct an object from the values of a row."""
         return self.model(**{self._keys[name]: value for name, value in row.items()})
 
     def _guess(self, number: int) -> dict[str, Any]:
@@ -109,44 +113,41 @@ class Ledger:
 
     # The superuser's side -----------------------------------------------------------------------------
 
-    def connect_admin(self) -> psycopg.Connection[tuple[Any, ...]]:
+    def connect_admin(self) -> Admin:
         url = make_url(self.admin_url).set(drivername="postgresql")
         return psycopg.connect(url.render_as_string(hide_password=False), autocommit=True)
 
-    def add_tenants(self, count: int) -> list[UUID]:
+    def add_tenants(self, count: int, admin: Admin) -> list[UUID]:
         """Make tenants, with a row in the table of tenants if the models have one."""
         made = [uuid7() for _ in range(count)]
         registries = [t for t in self.table.metadata.sorted_tables if (m := mark_of(t)) and m.kind == "registry"]
-        with self.connect_admin() as admin:
-            for registry in registries:
-                for tenant in made:
-                    row = {
-                        column.name: Guess(column, tenant.hex, 0).value()
-                        for column in registry.columns
-                        if column.name != TENANT_KEY and not column.nullable and column.server_default is None
-                    }
-                    _insert(admin, registry, {TENANT_KEY: tenant, **row})
+        for registry in registries:
+            for tenant in made:
+                row = {
+                    column.name: Guess(column, tenant.hex, 0).value()
+                    for column in registry.columns
+                    if column.name != TENANT_KEY and not column.nullable and column.server_default is None
+                }
+                _insert(admin, registry, {TENANT_KEY: tenant, **row})
         self._tenants += made
         return made
 
-    def everything(self, tenants: Sequence[UUID]) -> Read:
+    def everything(self, tenants: Sequence[UUID], admin: Admin) -> Read:
         """Return every row that these tenants have, or that says it is theirs."""
         chosen = sql.SQL(
             "SELECT tenant_id, {payload} FROM {table}"
             " WHERE tenant_id = ANY (%(ids)s) OR split_part({payload}, ':', 1) = ANY (%(marks)s)"
         ).format(payload=sql.Identifier(self.payload), table=_name(self.table))
-        with self.connect_admin() as admin:
-            wanted = {"ids": list(tenants), "marks": [tenant.hex for tenant in tenants]}
-            return [(row[0], row[1]) for row in admin.execute(chosen, wanted).fetchall()]
+        wanted = {"ids": list(tenants), "marks": [tenant.hex for tenant in tenants]}
+        return [(row[0], row[1]) for row in admin.execute(chosen, wanted).fetchall()]
 
-    def clear(self) -> None:
+    def clear(self, admin: Admin) -> None:
         """Remove the tenants that were made here, and their rows."""
-        with self.connect_admin() as admin:
-            for table in reversed(self.table.metadata.sorted_tables):
-                mark = mark_of(table)
-                if table is self.table or (mark is not None and mark.kind == "registry"):
-                    removal = sql.SQL("DELETE FROM {} WHERE tenant_id = ANY (%s)").format(_name(table))
-                    admin.execute(removal, [self._tenants])
+        for table in reversed(self.table.metadata.sorted_tables):
+            mark = mark_of(table)
+            if table is self.table or (mark is not None and mark.kind == "registry"):
+                removal = sql.SQL("DELETE FROM {} WHERE tenant_id = ANY (%s)").format(_name(table))
+                admin.execute(removal, [self._tenants])
         self._tenants = []
 
 
@@ -154,7 +155,7 @@ def _name(table: Table) -> sql.Identifier:
     return sql.Identifier(table.schema, table.name) if table.schema else sql.Identifier(table.name)
 
 
-def _insert(admin: psycopg.Connection[Any], table: Table, row: Mapping[str, Any]) -> None:
+def _insert(admin: Admin, table: Table, row: Mapping[str, Any]) -> None:
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
         _name(table), sql.SQL(", ").join(map(sql.Identifier, row)), sql.SQL(", ").join(sql.Placeholder() * len(row))
     )
@@ -229,4 +230,5 @@ def open_ledger(arguments: argparse.Namespace) -> Iterator[Ledger]:
     try:
         yield ledger
     finally:
-        ledger.clear()
+        with ledger.connect_admin() as admin:
+            ledger.clear(admin)

@@ -97,7 +97,8 @@ class Soak:
     def __init__(self, ledger: Ledger, engine: Engine, report: Report, *, stop_at: Callable[[int], bool]) -> None:
         self.ledger, self.engine, self.report = ledger, engine, report
         self.sessions = tenant_sessionmaker(engine)
-        self.tenants = ledger.add_tenants(report.tenants)
+        with ledger.connect_admin() as admin:
+            self.tenants = ledger.add_tenants(report.tenants, admin)
         self._stop_at = stop_at
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -116,7 +117,8 @@ class Soak:
             for thread in (*workers, killer):
                 thread.join()
             self.report.seconds = time.monotonic() - begun
-            written = self.ledger.everything(self.tenants)
+            with self.ledger.connect_admin() as admin:
+                written = self.ledger.everything(self.tenants, admin)
             for tenant in self.tenants:
                 mine = [row for row in written if row[0] == tenant or row[1].startswith(tenant.hex)]
                 self.note(rows=len(mine), foreign=self.ledger.foreign(mine, tenant))
