@@ -9,7 +9,6 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
 from app.auth.desk import Desk
 from app.auth.operations import authenticate, register_organization
@@ -20,6 +19,7 @@ from app.members.permissions import Role
 from app.models import Account, Company, Domain, Member, Opportunity, Person
 from app.tenants.models import Plan, tenant_by_slug
 from tenancy.context import account_scope, tenant_scope
+from tenancy.tables import new_id
 
 OWNER = "olivia@example.com"
 DOMAINS: Mapping[str, str] = {"acme": "crm.acme.example"}
@@ -155,7 +155,7 @@ def _account(desk: Desk, email: str, password: str) -> UUID | None:
 
 
 def _join(desk: Desk, tenant_id: UUID, account_id: UUID | None, email: str, password: str, *, role: Role) -> UUID:
-    joining = account_id or uuid7()
+    joining = account_id or new_id()
     stored = None if account_id else desk.passwords.hash(password)
     with tenant_scope(tenant_id, account=joining), desk.database.sessions.begin() as session:
         if stored is not None:

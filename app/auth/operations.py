@@ -11,7 +11,6 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from uuid_utils.compat import uuid7
 
 from app.auth.desk import Desk
 from app.auth.models import RefreshToken, SignIn, refresh_token_by_hash
@@ -23,6 +22,7 @@ from app.tenants.models import Plan, Tenant, tenant_by_slug
 from app.tenants.slugs import slug_candidates
 from tenancy.context import account_scope, tenant_scope
 from tenancy.directory import Reference, TenantRecord
+from tenancy.tables import new_id
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def register_organization(desk: Desk, *, name: str, email: str, password: str, p
     for slug in slug_candidates(name):
         if desk.look_up(tenant_by_slug, slug):
             continue
-        tenant = TenantRecord(uuid7(), slug, name, "active")
+        tenant = TenantRecord(new_id(), slug, name, "active")
         try:
             return _write_organization(desk, tenant, account_id, password_hash, email=email, plan=plan)
         except IntegrityError as error:
@@ -83,7 +83,7 @@ def _known_or_new(desk: Desk, email: str, password: str) -> tuple[UUID, str | No
     """Return the account and, if it must still be created, its password hash."""
     found = desk.look_up(account_of_email, email)
     if not found:
-        return uuid7(), desk.passwords.hash(password)
+        return new_id(), desk.passwords.hash(password)
     account_id: UUID = found[0].id
     if not desk.passwords.check(_password_hash(desk, account_id), password):
         raise _address_refused()
@@ -133,7 +133,7 @@ def authenticate(desk: Desk, *, email: str, password: str) -> UUID:
     """
     found = desk.look_up(account_of_email, email)
     # An unknown address takes the same steps, for an account that is nobody's.
-    account_id: UUID = found[0].id if found else uuid7()
+    account_id: UUID = found[0].id if found else new_id()
     stored = _password_hash(desk, account_id)
     if not desk.passwords.check(stored, password) or stored is None:
         raise NotSignedInError(_WRONG)
@@ -194,7 +194,7 @@ def switch_tenant(desk: Desk, account_id: UUID, tenant: str) -> SignedIn:
 
 
 def _open_sign_in(desk: Desk, session: Session, tenant: TenantRecord, member: Member) -> SignedIn:
-    opened = SignIn(id=uuid7(), member_id=member.id, expires_at=datetime.now(UTC) + desk.sign_in_ttl)
+    opened = SignIn(id=new_id(), member_id=member.id, expires_at=datetime.now(UTC) + desk.sign_in_ttl)
     session.add(opened)
     session.flush()
     return _hand_out(desk, session, tenant, member, opened)

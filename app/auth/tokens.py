@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID
 
 import jwt
-from uuid_utils.compat import uuid7
 
 from app.config import Settings
 from tenancy.directory import TenantRecord
 from tenancy.resolvers import TokenResolver, VerificationKey, from_jwt
+from tenancy.tables import new_id
 
 ALGORITHM = "HS256"
 
@@ -55,7 +55,7 @@ class AccessTokens:
             "sub": str(subject.account_id),
             "iat": issued_at,
             "exp": issued_at + timedelta(seconds=self.ttl_s),
-            "jti": str(uuid7()),
+            "jti": str(new_id()),
             "sid": str(subject.sign_in_id),
             "tenant_id": str(tenant.id),
             "tenant_slug": tenant.slug,

@@ -7,12 +7,11 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, ForeignKeyConstraint, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
-from uuid_utils.compat import uuid7
 
 from app.db import Base, Timestamped, one_of
 from app.members.permissions import Permission, Role, permissions_of
 from tenancy.lookups import Lookup, declare_lookup
-from tenancy.tables import TenantTable, TenantUnique, platform_table
+from tenancy.tables import TenantTable, TenantUnique, new_id, platform_table
 
 
 @platform_table(reason="a person may belong to many tenants", account_key="id")
@@ -21,7 +20,7 @@ class Account(Timestamped, Base):
 
     __tablename__ = "accounts"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid7)
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=new_id)
     email: Mapped[str] = mapped_column(Text, unique=True)
     password_hash: Mapped[str] = mapped_column(Text)
 
