@@ -41,7 +41,7 @@ class Stranger:
     def __init__(self, folder: Path, server: Server, *lines: str) -> None:
         self.folder = folder
         self.environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV", "TENANCY"))
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TENANCY"))
         }
         self.environment["TENANCY_DATABASE_URL"] = server.url()
         folder.mkdir(exist_ok=True)
@@ -54,8 +54,9 @@ class Stranger:
         return path
 
     def run(self, *args: str, **environment: str) -> Finished:
-        # pytest-asyncio, which this environment happens to have, warns where nobody configured it.
-        command = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "-p", "no:cacheprovider", "--color=no", *args]
+        # Plugins that this environment happens to have: one warns where nobody configured it, the others take seconds.
+        others = [f"-pno:{name}" for name in ("asyncio", "hypothesispytest", "cov", "pgrls", "cacheprovider")]
+        command = [sys.executable, "-m", "pytest", *others, "--color=no", *args]
         done = subprocess.run(
             command,
             cwd=self.folder,
