@@ -228,9 +228,10 @@ def examine_roles(subject: Subject) -> Iterator[Finding]:
     else:
         try:
             cluster = Cluster(subject.connection, subject)
+            settings = cluster.settings
         except SQLAlchemyError as error:
             yield not_checked(_ALL, error)
         else:
             yield from run_checks(CHECKS, cluster)
-            yield from run_checks(connection.SERVER_CHECKS, cluster.settings)
+            yield from run_checks(connection.SERVER_CHECKS, settings)
     yield from connection.examine_app_connection(subject)

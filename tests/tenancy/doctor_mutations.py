@@ -272,6 +272,27 @@ COLUMNS_AND_KEYS = {
         "TEN129",
         "index priced on public.people",
     ),
+    "index on citext": Mutation(
+        "CREATE EXTENSION citext; ALTER TABLE people ADD COLUMN nick citext; CREATE INDEX nicks ON people (nick)",
+        "TEN129",
+        "index nicks on public.people",
+    ),
+    "trigram index": Mutation(
+        "CREATE EXTENSION pg_trgm; CREATE INDEX trigrams ON people USING gin (name gin_trgm_ops)",
+        "TEN129",
+        "index trigrams on public.people",
+    ),
+    "jsonb index": Mutation(
+        "ALTER TABLE people ADD COLUMN about jsonb; CREATE INDEX abouts ON people USING gin (about)",
+        "TEN129",
+        "index abouts on public.people",
+    ),
+    "index on an enum": Mutation(
+        "CREATE TYPE mood AS ENUM ('well'); ALTER TABLE people ADD COLUMN mood mood;"
+        " CREATE INDEX moods ON people (tenant_id, mood)",
+        "TEN129",
+        "index moods on public.people",
+    ),
     "public numbers": Mutation(
         "ALTER TABLE people ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY",
         "TEN130",
@@ -382,6 +403,7 @@ OTHER_WAYS_OUT = {
     "large object of the app": Mutation(
         f"SET LOCAL ROLE {APP}; SELECT lo_from_bytea(0, 'x'); RESET ROLE", "TEN155", f"large objects of role {APP}"
     ),
+    "extension that connects elsewhere": Mutation("CREATE EXTENSION dblink", "TEN156", "extension dblink"),
     "untrusted language": Mutation("CREATE LANGUAGE plevil HANDLER plpgsql_call_handler", "TEN156", "language plevil"),
     "statistics": Mutation(
         f"GRANT SELECT ON pg_catalog.pg_statistic TO {APP}", "TEN158", "table pg_catalog.pg_statistic"

@@ -56,8 +56,8 @@ _KINDS = {"r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "n": "SCHEMAS", "L"
 # Each reaches other databases, files or programs, or runs code as the server's user.
 RISKY = frozenset(
     {
-        *("dblink", "postgres_fdw", "file_fdw", "adminpack", "pageinspect", "pg_surgery", "pg_read_binary_file"),
-        *("plpython3u", "plpythonu", "plperlu", "pltclu", "plsh", "http", "pg_net", "pg_cron", "lo", "pg_background"),
+        *("dblink", "postgres_fdw", "file_fdw", "adminpack", "pageinspect", "pg_surgery"),
+        *("plpython3u", "plpythonu", "plperlu", "pltclu", "plsh", "http", "pg_net", "pg_cron", "pg_background"),
     }
 )
 

@@ -51,8 +51,9 @@ CONSTRAINTS = """
     ORDER BY k.conname
 """
 
-# A key column is lost to row-level security when no search operator of its class is leakproof, when it is an
-# expression over anything that is not, or when it serves patterns: LIKE itself is not leakproof.
+# A key column is lost to row-level security when its class compares by operators that are not leakproof, when it is
+# an expression over anything that is not, or when it serves patterns: LIKE itself is not leakproof. A gin or gist
+# class is there for more than equality, so one such operator counts. An exclusion constraint needs no reader.
 INDEXES = """
     SELECT i.indexrelid, i.indrelid, x.relname, i.indisunique,
            EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')),
@@ -61,11 +62,13 @@ INDEXES = """
                  FROM unnest(i.indkey::int2[]) WITH ORDINALITY u (n, o) WHERE u.o <= i.indnkeyatts ORDER BY u.o),
            concat_ws(' ', pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)),
            ARRAY(SELECT o.opcname::text FROM unnest(i.indclass::oid[]) u (c) JOIN pg_opclass o ON o.oid = u.c
-                 WHERE o.opcname LIKE '%\\_pattern\\_ops'
-                    OR NOT EXISTS (SELECT FROM pg_amop m JOIN pg_operator op ON op.oid = m.amopopr
-                                   JOIN pg_proc p ON p.oid = op.oprcode
-                                   WHERE m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype
-                                     AND m.amoppurpose = 's' AND p.proleakproof)),
+                 WHERE NOT i.indisexclusion AND (o.opcname LIKE '%\\_pattern\\_ops'
+                    OR EXISTS (SELECT FROM pg_amop m JOIN pg_operator op ON op.oid = m.amopopr
+                               JOIN pg_proc p ON p.oid = op.oprcode
+                               WHERE m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype
+                                 AND (m.amoprighttype = o.opcintype OR o.opcmethod IN (
+                                      SELECT a.oid FROM pg_am a WHERE a.amname IN ('gin', 'gist', 'spgist')))
+                                 AND m.amoppurpose = 's' AND NOT p.proleakproof))),
            i.indexprs::text LIKE '%COERCEVIAIO%'
              OR EXISTS (SELECT FROM regexp_matches(i.indexprs::text, 'funcid (\\d+)', 'g') f (m)
                         JOIN pg_proc p ON p.oid = f.m[1]::oid WHERE NOT p.proleakproof),
