@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tenancy.context import outside_any_scope
+from tenancy.errors import ConfigurationError
 from tenancy.flask import Tenancy
 from tenancy.resolvers import PathPrefix, Resolver
-from tenancy.resolvers.evidence import HeaderPair, QueryParameter, Subdomain
+from tenancy.resolvers.evidence import HeaderPair, QueryParameter, Setting, Subdomain
 from tenancy.testing.answers import Answer
 from tenancy.testing.routes import Route
 from tenancy.testing.sweep import Ask, Visitor
@@ -32,7 +33,10 @@ class Address:
 
 
 def address_of(resolvers: Iterable[Resolver], tenant: SeededTenant) -> Address:
-    """Return the address by the first resolver one can be derived from; a bare one when there is none."""
+    """Return the address by the first resolver one can be derived from; a bare one when there is none.
+
+    Raises: ConfigurationError - the application serves one tenant only.
+    """
     for resolver in resolvers:
         match resolver:
             case Subdomain():
@@ -43,6 +47,11 @@ def address_of(resolvers: Iterable[Resolver], tenant: SeededTenant) -> Address:
                 return Address(headers={resolver.id_header: str(tenant.id)})
             case QueryParameter():
                 return Address(query={resolver.name: tenant.slug})
+            case Setting():
+                raise ConfigurationError(
+                    "the application serves a single tenant, and the proof takes two",
+                    hint="leave single_tenant out of the application that `tenancy_app` makes",
+                )
     return Address()
 
 

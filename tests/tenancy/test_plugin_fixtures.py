@@ -10,8 +10,9 @@ import pytest
 from flask import request
 
 from tenancy.embedded import Server
+from tenancy.errors import ConfigurationError
 from tenancy.pytest_plugin.clients import Address, Clients, TenantClient, address_of, routes_of
-from tenancy.resolvers import from_header, from_path, from_query, from_subdomain
+from tenancy.resolvers import for_single_tenant, from_header, from_path, from_query, from_subdomain
 from tenancy.testing.routes import Route
 from tenancy.testing.world import OWNER, SeededTenant
 from tests.tenancy.directories import ACME, GLOBEX, ListedDirectory
@@ -116,6 +117,11 @@ def test_suite_runs_from_the_metadata_alone(tmp_path: Path, server: Server) -> N
 )
 def test_address_follows_from_the_resolver(resolver: Any, address: Address) -> None:
     assert address_of([lambda _request: None, resolver, from_query()], OWNER) == address
+
+
+def test_application_of_a_single_tenant_has_no_second_address() -> None:
+    with pytest.raises(ConfigurationError, match="serves a single tenant"):
+        address_of(for_single_tenant("acme", []), A)
 
 
 @pytest.fixture
