@@ -26,7 +26,7 @@ class StartupCheck:
     def __init__(self, engine: Engine, flavour: Flavour) -> None:
         self.has_passed = False
         self._engine = engine
-        self._flavour = flavour
+        self._flavour: Flavour = flavour
         self._lock = threading.Lock()
         self._looks = 0
         self._error: Exception | None = None

@@ -75,7 +75,7 @@ def _summary(report: Report) -> Text:
     counts = [f"{report.count(level)} {level}{'' if report.count(level) == 1 else 's'}" for level in LEVELS]
     extra = [f"{len(report.ignored)} ignored"] if report.ignored else []
     extra += [f"{len(report.known)} known"] if report.known else []
-    worst = next((level for level in LEVELS if report.count(level)), None)
+    worst: Level | None = next((level for level in LEVELS if report.count(level)), None)
     looked_at = ", ".join(report.kinds) or "nothing"
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     return Text.assemble(
