@@ -91,7 +91,7 @@ def _shape_for(world: World, hole: _Hole) -> Shape:
     A trigger that refuses to write would stand before the hole.
     """
     stage = Stage(world)
-    triggered = stage.trigger_functions
+    triggered = stage.triggers
     stage.close()
     by_table: dict[str, list[Cell]] = {}
     for cell in cells(world.metadata):

@@ -57,15 +57,25 @@ def kind_of(table: Table) -> str:
 
 
 def unique_keys(table: Table) -> Iterator[tuple[str, ...]]:
-    """Return the columns of each unique key, the primary key first. Keys over expressions and parts are left out."""
+    """Return the columns of each unique key, the primary key first; none that holds for a part of the rows only."""
     if table.primary_key.columns:
         yield tuple(table.primary_key.columns.keys())
     constraints = (c for c in table.constraints if isinstance(c, UniqueConstraint))
     keys = [tuple(c.name for c in constraint.columns) for constraint in constraints]
     for index in table.indexes:
-        if index.unique and all(isinstance(e, Column) for e in index.expressions):
+        if index.unique and not is_partial(index) and all(isinstance(e, Column) for e in index.expressions):
             keys.append(tuple(column.name for column in index.columns))
     yield from sorted(keys)
+
+
+def is_partial(index: Index) -> bool:
+    return index.dialect_options["postgresql"].get("where") is not None
+
+
+def keyed_columns(table: Table) -> list[set[str]]:
+    """Return the columns of everything that may not repeat, for a part of the rows or by an expression too."""
+    found = [set(key) for key in unique_keys(table)]
+    return found + [{column.name for column in index.columns} for index in table.indexes if index.unique]
 
 
 def across_tenants(table: Table) -> list[set[str]]:
@@ -139,7 +149,7 @@ class RowPlan:
         side: 0 or 1, for the owner or the stranger. number: of the seeded row, or FRESH and above.
         """
         pointing = {local for key in foreign_keys(table) for local, _ in pairs_of(key)}
-        keyed = {name for key in unique_keys(table) for name in key}
+        keyed = {name for key in keyed_columns(table) for name in key}
         row: Row = {}
         for column in table.columns:
             if column.name in (*pointing, TENANT_KEY, self.named.get(table)) or not _is_given(column, number, keyed):
@@ -173,7 +183,7 @@ class RowPlan:
 def is_unique(key: ForeignKeyConstraint) -> bool:
     """Whether two rows may not point at one: a column of the foreign key is part of a unique key."""
     columns = {local for local, _ in pairs_of(key)}
-    return any(columns & set(unique) for unique in unique_keys(key.table))
+    return any(columns & unique for unique in keyed_columns(key.table))
 
 
 def filled(key: ForeignKeyConstraint, target: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:

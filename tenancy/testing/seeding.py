@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, ForeignKeyConstraint, Table, create_engine, event, insert, select, update
-from sqlalchemy.exc import DBAPIError, StatementError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from tenancy.context import tenant_scope
-from tenancy.errors import SeedError, TenancyError
+from tenancy.errors import SeedError
 from tenancy.tables import TENANT_KEY
 from tenancy.testing.rows import (
     FRESH,
@@ -21,6 +21,7 @@ from tenancy.testing.rows import (
     defaults_of,
     filled,
     foreign_keys,
+    identity_columns,
     identity_of,
     is_always_counted,
     is_counted,
@@ -135,7 +136,7 @@ class Seeding:
         try:
             with connection.begin_nested():
                 found = connection.execute(statement, execution_options={_OVERRIDING: is_numbered}).mappings().one()
-        except (StatementError, TenancyError) as error:
+        except Exception as error:  # whatever a model's own default raises is no less a reason
             raise _refused(table, error) from error
         return dict(found)
 
@@ -149,7 +150,7 @@ class Seeding:
                 if wanted is None or not targets:
                     continue
                 values = dict(filled(key, targets[min(wanted, len(targets) - 1)]))
-                keys = [column == row[column.name] for column in key.table.primary_key.columns]
+                keys = [key.table.c[name] == row[name] for name in identity_columns(key.table)]
                 try:
                     connection.execute(update(key.table).where(*keys).values(values))
                 except DBAPIError as error:
@@ -220,7 +221,7 @@ def _refused(table: Table | None, error: Exception) -> SeedError:
     found = getattr(cause, "diag", None)
     name = getattr(found, "table_name", None) or (table.name if table is not None else "some table")
     constraint = getattr(found, "constraint_name", None)
-    what = f"constraint {constraint!r}" if constraint else str(cause).splitlines()[0]
+    what = f"constraint {constraint!r}" if constraint else (str(cause) or type(cause).__name__).splitlines()[0]
     return SeedError(
         f"no row could be made in {name!r}: {what}",
         hint="give the values it needs: the row factory is asked about each row, and gets the table and the guess",

@@ -27,7 +27,7 @@ _COUNTERS = text("""
 """)
 _COUNTING = str(_COUNTERS).strip()[:40]
 _TRIGGERS = """
-    SELECT t.tgrelid, p.proname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    SELECT t.tgrelid, p.proname, t.tgtype & 1 = 1 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = ANY (%s) AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgname <> 'tenancy_announce'
 """
 Counts = Mapping[str, tuple[int, int, int]]
@@ -43,7 +43,7 @@ class Stage:
         self._watched: list[Engine] = []
         self._differences: Mapping[str, list[str]] | None = None
         self.oids = self._read_oids()
-        self.trigger_functions = self._read_trigger_functions()
+        self.triggers = self._read_triggers()
 
     def _read_oids(self) -> dict[int, str]:
         found = {}
@@ -54,11 +54,12 @@ class Stage:
                 found[int(row[0])] = table.key
         return found
 
-    def _read_trigger_functions(self) -> dict[str, set[str]]:
-        """The functions that the application's own triggers call, by table."""
-        found: dict[str, set[str]] = {}
-        for oid, name in self.world.admin.execute(_TRIGGERS, [list(self.oids)]):
-            found.setdefault(self.oids[oid], set()).add(str(name))
+    def _read_triggers(self) -> dict[str, dict[str, bool]]:
+        """The functions that the application's own triggers call, by table; and whether once for each row."""
+        found: dict[str, dict[str, bool]] = {}
+        for oid, name, for_each_row in self.world.admin.execute(_TRIGGERS, [list(self.oids)]):
+            of_table = found.setdefault(self.oids[oid], {})
+            of_table[str(name)] = of_table.get(str(name), False) or bool(for_each_row)
         return found
 
     def tenant(self, actor: Actor) -> SeededTenant | None:

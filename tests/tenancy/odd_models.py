@@ -22,6 +22,7 @@ from sqlalchemy import (
     Enum,
     ForeignKey,
     Identity,
+    Index,
     Integer,
     Interval,
     LargeBinary,
@@ -155,6 +156,14 @@ class Everything(TenantTable, OddBase):
     defaulted: Mapped[str] = mapped_column(Text, default="by Python")
     currency_code: Mapped[str | None] = mapped_column(ForeignKey("currencies.code"))
     __table_args__ = (CheckConstraint("checked IN ('low', 'high')", name="checked_known"), TenantUnique("token"))
+
+
+class Plan(TenantTable, OddBase):
+    """Many to a tenant, and one of them the default."""
+
+    __tablename__ = "plans"
+    is_default: Mapped[bool] = mapped_column(Boolean)
+    __table_args__ = (Index("one_default", TENANT_KEY, unique=True, postgresql_where=sql("is_default")),)
 
 
 class Settings(OddBase):

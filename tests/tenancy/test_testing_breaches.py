@@ -114,6 +114,21 @@ def test_trigger_that_deletes_across_tenants_is_seen(world: World, run: Run) -> 
     assert "notes +0 ~0 -2" in verdict.found
 
 
+def test_trigger_that_meets_a_foreign_row_is_no_refusal(world: World, run: Run) -> None:
+    """It stops the stranger, but only because the policies did not."""
+    world.admin.execute(
+        "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'tags stay'; END $$"
+    )
+    world.admin.execute("CREATE TRIGGER stay BEFORE DELETE ON tags FOR EACH ROW EXECUTE FUNCTION stay()")
+    assert run("tags", "delete_by_key", "stranger").passed
+    world.admin.execute("ALTER TABLE tags DISABLE ROW LEVEL SECURITY")
+
+    verdicts = [run("tags", "delete_by_key", "stranger"), run("tags", "delete_all", "unbound")]
+
+    assert [verdict.passed for verdict in verdicts] == [False, False]
+    assert verdicts[0].found == "by its key: refused by its own trigger for each row"
+
+
 def test_trigger_that_tells_of_the_owner_s_rows_is_seen(world: World, run: Run) -> None:
     """T041: refused either way, and yet told apart."""
     world.admin.execute(

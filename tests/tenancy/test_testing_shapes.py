@@ -38,7 +38,7 @@ def rows(world: World, table: str, tenant: UUID = OWNER.id) -> list[dict[str, An
 
 def test_every_cell_of_every_odd_table_passes(verdicts: dict[Cell, Verdict]) -> None:
     assert [verdict for verdict in verdicts.values() if not verdict.passed] == []
-    assert len({cell.table for cell in verdicts}) == 17
+    assert len({cell.table for cell in verdicts}) == 18
 
 
 def test_every_type_is_guessed(world: World) -> None:
@@ -118,8 +118,15 @@ def test_rows_that_a_trigger_adds_belong_to_the_world(world: World) -> None:
 def test_trigger_that_refuses_is_said_to(verdicts: dict[Cell, Verdict]) -> None:
     verdict = verdicts[Cell("entries", "delete_all", "owner")]
 
-    assert verdict.found == "every row: refused by its own trigger"
+    assert verdict.found == "every row: refused by its own trigger for each row"
     assert verdicts[Cell("entries", "delete_all", "unbound")].found == "every row: refused with 42501"
+
+
+def test_key_of_a_part_of_the_rows_limits_nothing(world: World, verdicts: dict[Cell, Verdict]) -> None:
+    assert len(rows(world, "plans")) == 2
+    assert [cell.verb for cell in verdicts if cell.table == "plans" and cell.verb.startswith("unique")] == [
+        "unique:id"
+    ] * 5
 
 
 def test_table_with_one_row_a_tenant_has_no_new_rows(verdicts: dict[Cell, Verdict]) -> None:

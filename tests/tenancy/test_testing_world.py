@@ -123,6 +123,19 @@ def test_refused_row_is_named_with_its_constraint_and_the_way_out(empty_database
     assert values(made, "states", "state")[OWNER.id][0] == "x isolation-owner state 2"
 
 
+def test_default_that_fails_is_named_with_its_table(empty_database: Database) -> None:
+    def signed_in() -> str:
+        raise RuntimeError("nobody is signed in")
+
+    metadata = MetaData()
+    column = Column("by_whom", Text, default=signed_in)
+    Table("changes", metadata, tenant_column(), Column("id", Uuid, primary_key=True), column)
+    metadata.create_all(create_engine(empty_database.url("postgres"), poolclass=NullPool))
+
+    with pytest.raises(SeedError, match="'changes': nobody is signed in"):
+        seed(metadata, empty_database.url)
+
+
 def test_type_that_nobody_knows_is_named_with_its_column(empty_database: Database) -> None:
     class Strange(UserDefinedType[str]):
         cache_ok = True
