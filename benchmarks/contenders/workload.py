@@ -5,6 +5,7 @@ Imports SQLAlchemy only: it also runs in the rivals' own environments.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -167,6 +168,22 @@ class Workload:
         event.remove(self.engine, "before_cursor_execute", look)
         return dict(seen)
 
+    def calls(self, n: int) -> float:
+        """Return how many functions, of Python and of C, one `point` calls: work that no other process disturbs."""
+        seen = 0
+
+        def look(_frame: Any, happened: str, _argument: Any) -> None:
+            nonlocal seen
+            seen += happened in ("call", "c_call")
+
+        sys.setprofile(look)
+        try:
+            for number in range(n):
+                self.point(number)
+        finally:
+            sys.setprofile(None)
+        return seen / n
+
 
 ACTIONS = ("point", "list_10", "list_1000", "get", "insert", "bulk_insert", "update", "unit_of_work")
 
@@ -181,6 +198,7 @@ def actions_of(contender: Contender, question: dict[str, Any]) -> dict[str, Call
         for name in ACTIONS:
             found[f"{name}:{way}"] = timed(getattr(workload, name))
         found[f"cache_hits:{way}"] = workload.cache_hits
+        found[f"calls:{way}"] = workload.calls
     pooled = contender.engine(question["urls"]["socket"], pool_size=8, max_overflow=0, **options)
     found["throughput"] = Workload(contender, pooled, tenants).throughput
     return found

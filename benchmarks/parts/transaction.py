@@ -44,6 +44,17 @@ def run(bench: Bench) -> Iterator[Row]:
             goals=(Goal(TENANCY.name, at_most=2, by="value"),),
             note=f"Counted by the delay line over {TRIPS} transactions. {without(failed)}",
         )
+        yield counted(
+            "functions called by the client",
+            "calls",
+            PLAIN.name,
+            {
+                name: worker.ask("calls:socket", n=50)
+                for name, worker in workers.items()
+                if "calls:socket" in worker.actions
+            },
+            note="Python's own and C's, counted by its profiler; no other process disturbs that.",
+        )
         for way in ways:
             is_socket = way == "socket"
             samples = interleave_batches(
@@ -75,4 +86,4 @@ def _shares(samples: Samples) -> Row:
     return row("shares, by the socket", differences, baseline=PLAIN.name, note=note)
 
 
-PART = Part("transaction", "A transaction of one statement", HOW, rows=3 + len(DELAYS_S), run=run)
+PART = Part("transaction", "A transaction of one statement", HOW, rows=4 + len(DELAYS_S), run=run)
