@@ -241,14 +241,14 @@ def test_directory_that_listens_through_the_pooler_remembers_nothing_for_long(
     deadline = time.monotonic() + 5
     while not caplog.records and time.monotonic() < deadline:
         time.sleep(0.01)
-    answer = directory.peek(reference)
+    time.sleep(0.25)
+    remembered = directory.peek(reference)
     directory.close()
 
     assert found is not None
-    assert found.id == tenants[0].id
+    assert (found.id, remembered) == (tenants[0].id, None)
     assert caplog.records[0].__dict__["reason"] == "the listening connection is not a direct one"
     assert not directory.is_listening
-    assert answer is None or answer.expires_at - answer.loaded_at <= 0.2
 
 
 # Without the setting ----------------------------------------------------------------------------------

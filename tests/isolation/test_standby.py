@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -15,12 +16,13 @@ from uuid_utils.compat import uuid7
 
 from tenancy.binding import create_tenant_engine
 from tenancy.context import platform_scope, tenant_scope
+from tenancy.directory import Reference, SQLDirectory
 from tenancy.errors import NoTenantError, PlatformAccessError
 from tenancy.session import platform_sessionmaker, tenant_sessionmaker
 from tests.conftest import ROLES
 from tests.isolation.plain import NAMES, NEW, bind, names
 from tests.isolation.standby import Pair, start_pair
-from tests.models import Person
+from tests.models import Person, Tenant
 from tests.tenancy.engines import column, on_both_drivers
 
 ACME, GLOBEX = UUID(int=1 << 64), UUID(int=2 << 64)
@@ -149,6 +151,27 @@ def test_write_is_refused_by_the_server_as_read_only(
             session.flush()
 
     assert by_hand.value.sqlstate == "25006"
+
+
+def test_directory_on_a_standby_finds_tenants_and_remembers_nothing_for_long(
+    engines: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    """T062: a standby cannot LISTEN, so answers live the floor time only."""
+    directory = SQLDirectory(Tenant, ttl_s=60.0, floor_ttl_s=0.2)
+    directory.bind(engines("standby", ROLES.app))
+
+    found = directory.find(Reference("slug", "t1"))
+    deadline = time.monotonic() + 5
+    while not caplog.records and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.25)
+    remembered = directory.peek(Reference("slug", "t1"))
+    directory.close()
+
+    assert found is not None
+    assert (found.id, remembered) == (ACME, None)
+    assert "cannot execute LISTEN during recovery" in caplog.records[0].__dict__["reason"]
+    assert not directory.is_listening
 
 
 # The platform role ------------------------------------------------------------------------------------
