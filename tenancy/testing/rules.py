@@ -103,7 +103,9 @@ class LeakMachine(Story):
         try:
             flow.handle.commit()
         except KNOWN as error:
-            self._demand(not sound or flow.work is None, f"committing failed: {error!r}")
+            # A session releases its savepoint first, which is a statement and so refused in another scope.
+            releases = saved(flow) and flow.work is not None and flow.work.tenant != self.scopes.tenant
+            self._demand(not sound or flow.work is None or releases, f"committing failed: {error!r}")
             quietly(flow.handle.rollback)
         else:
             self._demand(flow.work is None or flow.health != "cut", "a transaction that was cut off was committed")
