@@ -89,8 +89,9 @@ class Catalog(Snapshot):
         read = tuple(sorted(g.column for g in state.grants if g.role == self.roles.lookup and g.column))
         is_read = read or any(policy.name == "tenancy_lookup" for policy in state.policies)
         deletes = {grant.role for grant in state.grants if grant.privilege == "DELETE"}
-        primary = [key.columns for key in self.keys if key.table == relation.oid and key.kind == "p"]
-        is_registry = primary == [(TENANT_KEY,)] and deletes & set(self.runtime) == {self.roles.platform}
+        is_registry = self._primary_keys.get(relation.oid) == (TENANT_KEY,) and deletes & set(self.runtime) == {
+            self.roles.platform
+        }
         return GuardedTable(
             name=relation.name,
             kind="account" if account_key else "registry" if is_registry else "tenant",
@@ -99,6 +100,10 @@ class Catalog(Snapshot):
             schema=relation.schema,
             lookup_columns=(read or (account_key or TENANT_KEY,)) if is_read else (),
         )
+
+    @cached_property
+    def _primary_keys(self) -> dict[int, tuple[str, ...]]:
+        return {key.table: key.columns for key in self.keys if key.kind == "p"}
 
     def _adopt(self, found: dict[int, Guard], children: list[Relation]) -> None:
         """Give children the guard of their parents, generation by generation; the rest stand for themselves."""
@@ -125,10 +130,13 @@ class Catalog(Snapshot):
         """What a fresh installation would be, with the policies of every shape of table there is."""
         return self.fresh(list({_shape(guard.wanted): guard.wanted for guard in self.guards.values()}.values()))
 
+    @cached_property
+    def _policies_by_shape(self) -> dict[tuple[bool, str, bool], tuple[Policy, ...]]:
+        return {_shape(table): found for table, found in self.fresh_library.policies.items()}
+
     def wanted_policies(self, guard: Guard) -> tuple[Policy, ...]:
         """The policies a table should have, in this server's words."""
-        by_shape = {_shape(table): found for table, found in self.fresh_library.policies.items()}
-        return by_shape[_shape(guard.wanted)]
+        return self._policies_by_shape[_shape(guard.wanted)]
 
     def index_name(self, index: IndexState) -> str:
         """An index's SQL name: it lives in the schema of its table."""
