@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from tenancy.context import tenant_scope
 from tenancy.rls import GuardedTable, differences, guarded, quote, read_state
@@ -21,9 +21,10 @@ Actor = Literal["owner", "stranger", "unbound", "empty", "table_owner"]
 SETTINGS = ("app.tenant_id", "app.account_id", "app.platform_session")
 
 _COUNTERS = text("""
-    SELECT o, pg_stat_get_xact_tuples_inserted(o), pg_stat_get_xact_tuples_updated(o),
-           pg_stat_get_xact_tuples_deleted(o)
-    FROM unnest(CAST(:oids AS oid[])) AS o
+    SELECT o, i, u, d FROM unnest(CAST(:oids AS oid[])) AS o CROSS JOIN LATERAL (
+        SELECT pg_stat_get_xact_tuples_inserted(o), pg_stat_get_xact_tuples_updated(o),
+               pg_stat_get_xact_tuples_deleted(o)) AS c (i, u, d)
+    WHERE i > 0 OR u > 0 OR d > 0
 """)
 _COUNTING = str(_COUNTERS).strip()[:40]
 _TRIGGERS = """
@@ -80,18 +81,13 @@ class Stage:
             return
         with self._plain_engine(actor).connect() as connection, Session(connection) as session:
             try:
-                if actor == "empty":
-                    for setting in SETTINGS:
-                        connection.exec_driver_sql(f"SET LOCAL {setting} = ''")
-                elif actor == "table_owner":
-                    connection.exec_driver_sql(f"SET LOCAL ROLE {self.world.roles.owner}")
                 yield session
             finally:
                 session.rollback()
                 connection.rollback()
 
     def counts(self, connection: Connection) -> Counts:
-        """Return what this transaction has inserted, updated and deleted by table, cascades included.
+        """Return what this transaction has inserted, updated and deleted, by table that has any; cascades included.
 
         The server also counts earlier transactions of this connection that it has not reported yet, so only
         the difference of two readings means something.
@@ -104,7 +100,7 @@ class Stage:
         if self._differences is None:
             tables = guarded(self.world.metadata)
             found: dict[str, list[str]] = {}
-            with self._plain_engine("table_owner").connect() as connection:
+            with create_engine(self.world.url(ADMIN), poolclass=NullPool).connect() as connection:
                 there = read_state(connection, tables)
                 for table in tables:
                     if (table.schema, table.name) not in there:
@@ -121,8 +117,16 @@ class Stage:
             # Not prepared: a statement is hardly ever sent twice here.
             engine = create_engine(url, poolclass=StaticPool, connect_args={"prepare_threshold": None})
             self._plain[actor] = engine
+            with engine.begin() as connection:  # for the whole session: nothing else is ever done on it
+                for statement in self._opening(actor):
+                    connection.exec_driver_sql(statement)
             self._watch(engine)
         return self._plain[actor]
+
+    def _opening(self, actor: Actor) -> list[str]:
+        if actor == "table_owner":
+            return [f"SET ROLE {quote(self.world.roles.owner)}"]
+        return [f"SET {setting} = ''" for setting in SETTINGS] if actor == "empty" else []
 
     def _watch(self, engine: Engine) -> None:
         if engine not in self._watched:
@@ -130,7 +134,7 @@ class Stage:
             self._watched.append(engine)
 
     def _note(self, _connection: object, _cursor: object, statement: str, *_rest: Any) -> None:
-        if not statement.strip().startswith((_COUNTING, "SET LOCAL")):
+        if not statement.strip().startswith(_COUNTING):
             self.sent.append(statement)
 
     def close(self) -> None:

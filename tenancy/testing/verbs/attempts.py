@@ -80,6 +80,7 @@ class Attempt:
         self.owner, self.stranger = self.world.tenants
         self.me = stage.tenant(actor)
         self.steps: list[Step] = []
+        self._counts = True
 
     @property
     def mapper(self) -> Mapper[Any]:
@@ -135,7 +136,7 @@ class Attempt:
         before: what has to be there first; its own changes do not count.
         """
         expected = {"owner": owner, "stranger": stranger}.get(self.actor, nobody or Outcome(REFUSED))
-        found = self._outcome(act, before if self.actor == "owner" else None)
+        found = self._act(act, before if self.actor == "owner" else None, is_refusal=bool(expected.error))
         self.judge(what, expected, found, passed=True if self._may_be_stopped(expected, found) else None)
         return found
 
@@ -154,6 +155,17 @@ class Attempt:
 
     def judge(self, what: str, expected: Outcome, found: Outcome, *, passed: bool | None = None) -> None:
         self.steps.append(Step(what, expected, found, expected == found if passed is None else passed))
+
+    def _act(
+        self, act: Callable[[Session], Outcome], before: Callable[[Session], None] | None, *, is_refusal: bool
+    ) -> Outcome:
+        """A statement that must be refused is sent without counting; if it is not, again, to say what it changes."""
+        self._counts = not is_refusal
+        found = self._outcome(act, before)
+        if self._counts or found.error:
+            return found
+        self._counts = True
+        return self._outcome(act, before)
 
     def _outcome(self, act: Callable[[Session], Outcome], before: Callable[[Session], None] | None) -> Outcome:
         with self.refusals() as refusals, self.stage.session(self.actor) as session:
@@ -186,16 +198,19 @@ class Attempt:
 
     def counted(self, session: Session, act: Callable[[Connection], int | None]) -> Outcome:
         """Run a statement that writes: how many rows it says it affected, and what really changed."""
-        before = self.stage.counts(session.connection())
+        before = self.counts(session)
         count = act(session.connection())
         return Outcome(count=count, changes=self.since(session, before))
 
+    def counts(self, session: Session) -> Counts:
+        """Return what this transaction has changed so far, to tell later what has come to it."""
+        return self.stage.counts(session.connection()) if self._counts else {}
+
     def since(self, session: Session, before: Counts) -> Changes:
         """Return what this transaction has changed since the counts were read."""
-        after = self.stage.counts(session.connection())
         differences = {
-            name: tuple(now - then for now, then in zip(counts, before[name], strict=True))
-            for name, counts in after.items()
+            name: tuple(now - then for now, then in zip(counts, before.get(name, (0, 0, 0)), strict=True))
+            for name, counts in self.counts(session).items()
         }
         noted = self.stage.triggers.get(self.table.key)
         return {

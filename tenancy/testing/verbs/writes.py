@@ -61,7 +61,7 @@ def bulk_insert(attempt: Attempt) -> None:
     named = [{mapper.get_property_by_column(attempt.table.c[k]).key: v for k, v in row.items()} for row in rows]
 
     def by_class(session: Session) -> Outcome:
-        before = attempt.stage.counts(session.connection())
+        before = attempt.counts(session)
         session.execute(insert(mapper.class_), named)
         return Outcome(changes=attempt.since(session, before))
 
@@ -122,7 +122,7 @@ def _update(attempt: Attempt, what: str, statement: Any, found: Callable[[Seeded
         return Outcome(seen=attempt.identities(rows), changes=changed(attempt.table.key, updated=len(rows)))
 
     def act(session: Session) -> Outcome:
-        before = attempt.stage.counts(session.connection())
+        before = attempt.counts(session)
         rows = fetch(session, statement.returning(*(attempt.shape.plain.c[c.name] for c in attempt.shape.identity)))
         return attempt.seen(rows, attempt.since(session, before))
 
