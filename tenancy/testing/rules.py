@@ -13,20 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from tenancy.errors import ScopeError, StatementRefusedError, TenancyError
 from tenancy.testing.oracle import HalfRead, Kind, Work, tenant_of
-from tenancy.testing.story import (
-    APPLICATION,
-    KINDS,
-    KNOWN,
-    Asynchronous,
-    Story,
-    Where,
-    nothing,
-    quietly,
-    run,
-    saved,
-)
+from tenancy.testing.places import APPLICATION, KNOWN, PLACES, Asynchronous, Where, quietly, run
+from tenancy.testing.story import KINDS, Story, nothing, saved
 
-PLACES: tuple[Where, ...] = ("here", "here", "thread", "thread with the context")
 SOME = st.integers(0, 7)  # picks one of what is there, by its remainder
 FORMS = st.sampled_from(["objects", "core", "text"])
 

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import Context, copy_context
+from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from typing import Any
 from uuid import UUID
 
 import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize
 from sqlalchemy import Engine, Uuid, delete, insert, select, text, update
-from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 from uuid_utils.compat import uuid7
 
-from tenancy.binding import create_async_tenant_engine
 from tenancy.context import outside_any_scope, tenant_scope
 from tenancy.errors import TenancyError
-from tenancy.session import async_tenant_sessionmaker
 from tenancy.testing.ledger import Ledger
 from tenancy.testing.oracle import Block, Book, Flow, Kind, Outcome, Scopes, Work, expected
+from tenancy.testing.places import APPLICATION, KNOWN, Where, pid_of, quietly, run
 
-APPLICATION = "tenancy fuzzer"
-KNOWN = (TenancyError, SQLAlchemyError, psycopg.Error)
-Where = Literal["here", "thread", "thread with the context"]
 KINDS: tuple[Kind, ...] = ("session", "session", "connection", "raw")
-T = TypeVar("T")
 
 
 class LeakError(AssertionError):
@@ -353,65 +346,9 @@ class Story(RuleBasedStateMachine):
         return [made]
 
 
-class Asynchronous:
-    """An event loop and an asynchronous engine of one connection, for the tasks of one story."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._runner = asyncio.Runner()
-        self._engine = create_async_tenant_engine(
-            ledger.app_url, pool_size=1, max_overflow=0, connect_args={"application_name": f"{APPLICATION}, tasks"}
-        )
-        self._sessions = async_tenant_sessionmaker(self._engine)
-        self.may_be_cut = False
-
-    def read(self, statement: Any) -> list[Any]:
-        """Read in a task that inherits the caller's scope."""
-        return self._runner.run(self._read(statement), context=copy_context())
-
-    async def _read(self, statement: Any) -> list[Any]:
-        async with self._sessions() as session:
-            result = await session.execute(statement)
-            return [row[0] if len(row) == 1 else row for row in result.all()]
-
-    def close(self) -> None:
-        self._runner.run(self._engine.dispose())
-        self._runner.close()
-
-
-def run(act: Callable[[], T], where: Where) -> T:
-    """Call it here, in a new thread that knows no scope, or in one that was given the context."""
-    if where == "here":
-        return act()
-    context = Context() if where == "thread" else copy_context()
-    answers: list[T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            answers.append(context.run(act))
-        except BaseException as error:  # noqa: BLE001 - handed over to the thread that waits for it
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return answers[0]
-
-
-def pid_of(connection: Any) -> int:
-    return cast("int", connection.driver_connection.info.backend_pid)
-
-
 def saved(flow: Flow) -> bool:
     return flow.work is not None and bool(flow.work.savepoints)
 
 
 def nothing(_work: Work) -> frozenset[str]:
     return frozenset()
-
-
-def quietly(act: Callable[[], object]) -> None:
-    with contextlib.suppress(*KNOWN):
-        act()
