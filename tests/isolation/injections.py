@@ -61,6 +61,7 @@ INJECTIONS = {
     "pg_settings with a switch": Injection(
         f"UPDATE pg_settings SET setting = {SWITCH} WHERE name = 'application_name'", opens=True
     ),
+    "pg_settings, none of them": Injection("UPDATE pg_settings SET setting = setting WHERE false", opens=False),
     "query_to_xml": Injection(f"SELECT query_to_xml('SELECT {NESTED}', true, false, '')", opens=False),
     "query_to_xmlschema": Injection(f"SELECT query_to_xmlschema('SELECT {NESTED}', true, false, '')", opens=False),
     "table_to_xml": Injection("SELECT table_to_xml('people', true, false, '')", opens=False),
@@ -70,6 +71,10 @@ INJECTIONS = {
     "ts_stat with weights": Injection(f"SELECT * FROM ts_stat('SELECT to_tsvector({NESTED})', 'a')", opens=True),
     "ts_rewrite": Injection(
         f"SELECT ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, to_tsquery({NESTED.replace('-', '')})')", opens=True
+    ),
+    "ts_stat of any string": Injection("SELECT * FROM ts_stat('SELECT to_tsvector(''a'')')", opens=False),
+    "ts_rewrite of any string": Injection(
+        "SELECT ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, ''b''::tsquery')", opens=False
     ),
     "do": Injection(f"DO $$ BEGIN PERFORM {SWITCH}; END $$", opens=True),
     "do with set": Injection("DO $$ BEGIN SET LOCAL app.tenant_id = '{b}'; END $$", opens=True),
