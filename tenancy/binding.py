@@ -16,12 +16,14 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, reset_rollback
 
+from tenancy.budgets import BudgetOf, Budgets
 from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.errors import ConfigurationError, PlatformAccessError, UnsafeConnectionError
+from tenancy.pools import ration
 from tenancy.signing import SigningKey, Tokens
-from tenancy.transactions import TransactionState
+from tenancy.transactions import TransactionState, state_of
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -31,33 +33,38 @@ _SESSION_LIFE_S = 50 * 60.0
 _OPEN_SESSION = "INSERT INTO tenancy.platform_session (id, actor, reason) VALUES (%s, %s, %s)"
 
 
-def create_tenant_engine(url: Any, *, signing_key: SigningKey | None = None, **options: Any) -> Engine:
+def create_tenant_engine(
+    url: Any, *, signing_key: SigningKey | None = None, budget_of: BudgetOf | None = None, **options: Any
+) -> Engine:
     """Create an engine whose transactions carry the scope they are used in.
 
     url: `postgresql+psycopg://...` for the app or the platform role. options: those of `create_engine`.
     signing_key: for a database whose policies demand signed scopes, and only for such a one.
+    budget_of: the work budget of a tenant, None for none. Asked before each transaction, so it answers from memory.
     Every new connection's role, settings and server are checked once, when it is made.
     Raises: ConfigurationError - another driver, or an option that would let a statement run unbound.
     UnsafeConnectionError - later, at the first connection, if its role could see past the policies.
     """
     _refuse(url, options)
-    return guard_engine(create_engine(url, **options), signing_key=signing_key)
+    return guard_engine(create_engine(url, **options), signing_key=signing_key, budget_of=budget_of)
 
 
-def create_async_tenant_engine(url: Any, *, signing_key: SigningKey | None = None, **options: Any) -> AsyncEngine:
+def create_async_tenant_engine(
+    url: Any, *, signing_key: SigningKey | None = None, budget_of: BudgetOf | None = None, **options: Any
+) -> AsyncEngine:
     """Create the asynchronous form of `create_tenant_engine`, with the same refusals. Needs the extra `asyncio`."""
     from sqlalchemy.ext.asyncio import create_async_engine  # not at the top: it needs greenlet
 
     _refuse(url, options)
     engine = create_async_engine(url, **options)
-    guard_engine(engine.sync_engine, signing_key=signing_key)
+    guard_engine(engine.sync_engine, signing_key=signing_key, budget_of=budget_of)
     return engine
 
 
-def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None) -> Engine:
+def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None, budget_of: BudgetOf | None = None) -> Engine:
     """Make an engine that someone else created carry the scope; before its first connection. Repeatable.
 
-    signing_key: as for `create_tenant_engine`; it belongs to the first call.
+    signing_key, budget_of: as for `create_tenant_engine`; they belong to the first call.
     Raises: ConfigurationError - it uses another driver, AUTOCOMMIT or a pool that does not roll back; or later, at
     a transaction, if a connection made earlier turns up.
     """
@@ -69,16 +76,21 @@ def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None) -> En
         raise _unsafe_option("pool_reset_on_return", "not rollback")
     _refuse_engine_autocommit(engine, engine.get_execution_options())
     if event.contains(engine, "begin", _note_scope):
-        if signing_key is not None:
-            raise ConfigurationError(
-                "the engine is guarded already, and its connections may be open without the signing key",
-                hint="pass signing_key where the engine is guarded first",
-            )
+        for name, given in (("signing_key", signing_key), ("budget_of", budget_of)):
+            if given is not None:
+                raise ConfigurationError(
+                    f"the engine is guarded already, and its connections may be open without the {name}",
+                    hint=f"pass {name} where the engine is guarded first",
+                )
         return engine
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _check, insert=True)  # before SQLAlchemy's own first statements
     if signing_key is not None:
         event.listen(engine, "connect", partial(_give_tokens, Tokens(signing_key)), insert=True)  # before the check
+    if budget_of is not None:
+        budgets = Budgets(budget_of)
+        event.listen(engine, "connect", partial(_give_budgets, budgets))
+        ration(engine, budgets)
     event.listen(engine, "checkout", _refuse_inherited)
     event.listen(engine, "begin", _note_scope)
     event.listen(engine, "begin_twophase", _refuse_two_phase)
@@ -128,7 +140,7 @@ def _connect(
 
 
 def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
-    state = _state_of(entry.driver_connection)
+    state = state_of(entry.driver_connection)
     try:
         found = _look_at(connection, state)
         check_connection(found)
@@ -147,7 +159,11 @@ def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
 
 
 def _give_tokens(tokens: Tokens, _connection: object, entry: ConnectionPoolEntry) -> None:
-    _state_of(entry.driver_connection).tokens = tokens
+    state_of(entry.driver_connection).tokens = tokens
+
+
+def _give_budgets(budgets: Budgets, _connection: object, entry: ConnectionPoolEntry) -> None:
+    state_of(entry.driver_connection).budgets = budgets
 
 
 def _check_signing(found: Mapping[str, Any], state: TransactionState) -> None:
@@ -176,13 +192,13 @@ def _look_at(connection: Any, state: TransactionState) -> dict[str, Any]:
 
 def _refuse_inherited(_connection: object, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
     """Replace a connection opened before a fork: parent and child would read each other's answers from it."""
-    if _state_of(entry.driver_connection).pid != os.getpid():
+    if state_of(entry.driver_connection).pid != os.getpid():
         entry.dbapi_connection = proxy.dbapi_connection = None  # type: ignore[misc]  # SQLAlchemy's recipe
         raise DisconnectionError("the connection belongs to the parent process")
 
 
 def _note_scope(connection: Connection) -> None:
-    state = _state_of(connection.connection.driver_connection)
+    state = state_of(connection.connection.driver_connection)
     scope = current_scope()
     if state.is_platform:
         if scope is None or scope.platform is None:
@@ -241,13 +257,3 @@ def _refuse_two_phase(_connection: Connection, _xid: object) -> None:
 def _refuse_engine_autocommit(_engine: Engine, options: Mapping[str, Any]) -> None:
     if str(options.get("isolation_level")).upper() == "AUTOCOMMIT":
         raise _unsafe_option("isolation_level", "AUTOCOMMIT")
-
-
-def _state_of(driver_connection: Any) -> TransactionState:
-    state = getattr(driver_connection, "state", None)
-    if not isinstance(state, TransactionState):
-        raise ConfigurationError(
-            "the engine's connections are not made by the library",
-            hint="guard the engine before its first connection, and pass no creator of your own",
-        )
-    return state

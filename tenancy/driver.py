@@ -164,16 +164,29 @@ class TenantConnection(psycopg.Connection[Any]):
         finally:
             if is_outermost:
                 self.state.ended()
+                self.state.leave()
 
     def commit(self) -> None:
         self.state.ended()
-        super().commit()
+        try:
+            super().commit()
+        finally:
+            self.state.leave()
 
     def rollback(self) -> None:
-        if self.state.ended():
-            super().commit()
-        else:
-            super().rollback()
+        try:
+            if self.state.ended():
+                super().commit()
+            else:
+                super().rollback()
+        finally:
+            self.state.leave()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self.state.leave()
 
 
 class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
@@ -267,16 +280,29 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         finally:
             if is_outermost:
                 self.state.ended()
+                self.state.leave()
 
     async def commit(self) -> None:
         self.state.ended()
-        await super().commit()
+        try:
+            await super().commit()
+        finally:
+            self.state.leave()
 
     async def rollback(self) -> None:
-        if self.state.ended():
-            await super().commit()
-        else:
-            await super().rollback()
+        try:
+            if self.state.ended():
+                await super().commit()
+            else:
+                await super().rollback()
+        finally:
+            self.state.leave()
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            self.state.leave()
 
 
 def _refuse_hold(withhold: bool) -> None:

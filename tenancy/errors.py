@@ -93,6 +93,10 @@ class StatementRefusedError(TenancyError):
     """A statement was not sent because it could change or outlive the transaction's scope."""
 
 
+class TenantBusyError(TenancyError):
+    """The tenant has as many transactions open as its work budget allows."""
+
+
 class MigrationError(TenancyError):
     """A migration operation would lose isolation, or cannot run here."""
 

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 from psycopg.pq import TransactionStatus
 
+from tenancy.budgets import Budgets, Slot
 from tenancy.context import Scope, current_scope
 from tenancy.errors import ConfigurationError, NoTenantError, StatementRefusedError, WrongTenantError
 from tenancy.signing import Tokens
@@ -37,6 +38,8 @@ class TransactionState:
         self.pid = os.getpid()
         self.is_platform = False
         self.tokens: Tokens | None = None  # of a database that verifies scopes
+        self.budgets: Budgets | None = None  # of an engine that has any
+        self._slot: Slot | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -91,8 +94,32 @@ class TransactionState:
             self.scope = current_scope()
         if self.has_begun:
             return ()
+        if self.budgets is not None:
+            self._take_slot(self.budgets)
         self.has_begun = True
         return self._opening()
+
+    def hold(self, slot: Slot | None) -> None:
+        """Keep a slot, taken before this connection was, for the transaction to come; in place of any other."""
+        held, self._slot = self._slot, slot
+        if held is not None and self.budgets is not None:
+            self.budgets.leave(held)
+
+    def leave(self) -> None:
+        """Give the transaction's slot back: it has ended on the server, or its connection has."""
+        if self._slot is not None:
+            self.hold(None)
+
+    def _take_slot(self, budgets: Budgets) -> None:
+        """Take a slot for a transaction on a connection that was taken from the pool for another one, or none."""
+        tenant = self.scope.tenant if self.scope is not None and not self.is_internal else None
+        if self._slot is not None and self._slot.tenant == tenant:
+            return
+        self.hold(None)
+        if tenant is not None:
+            # Here an asynchronous program would stand still for as long as it waits.
+            can_wait = isinstance(self.connection, psycopg.Connection)
+            self.hold(budgets.enter(tenant) if can_wait else budgets.enter_at_once(tenant))
 
     def check_scope(self) -> None:
         """Refuse to go on with a transaction in another scope than it was begun for."""
@@ -134,6 +161,8 @@ class TransactionState:
                 _set_local("app.account_id", account),
                 _set_local("app.platform_session", self.session_id),
             )
+        if self._slot is not None:
+            scoped += self._slot.budget.settings
         if self._status != TransactionStatus.IDLE:  # inside psycopg's own transaction block
             return scoped
         return (self._begin(reads_across=bool(scope and scope.platform and scope.tenant is None)), *scoped)
@@ -157,6 +186,20 @@ class TransactionState:
         raise StatementRefusedError(
             f"a query of type {type(query).__name__} cannot be judged", hint="pass text or psycopg.sql objects"
         )
+
+
+def state_of(driver_connection: Any) -> TransactionState:
+    """Return the state of a connection that the library made.
+
+    Raises: ConfigurationError - it was made by something else.
+    """
+    state = getattr(driver_connection, "state", None)
+    if not isinstance(state, TransactionState):
+        raise ConfigurationError(
+            "the engine's connections are not made by the library",
+            hint="guard the engine before its first connection, and pass no creator of your own",
+        )
+    return state
 
 
 def _set_local(name: str, value: UUID | None) -> Message:

@@ -6,6 +6,7 @@ from html import escape
 from typing import NamedTuple
 
 from flask import Response, json, request
+from psycopg.errors import QueryCanceled
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
 
 from tenancy.errors import (
@@ -14,6 +15,7 @@ from tenancy.errors import (
     InvalidTokenError,
     MalformedReferenceError,
     TenancyError,
+    TenantBusyError,
     TenantUnavailableError,
 )
 
@@ -34,6 +36,21 @@ SUSPENDED = Problem(403, "Forbidden", "tenant_suspended", "This tenant is suspen
 FAILED = Problem(500, "Internal Server Error", "internal_error")
 UNSAFE = Problem(503, "Service Unavailable", "unsafe_database", headers=(("Retry-After", "2"),))
 UNAVAILABLE = Problem(503, "Service Unavailable", "unavailable", headers=(("Retry-After", "2"),))
+BUSY = Problem(
+    429,
+    "Too Many Requests",
+    "tenant_busy",
+    "This tenant has as much work under way as it may.",
+    "Try again shortly.",
+    (("Retry-After", "1"),),
+)
+TIMED_OUT = Problem(
+    503,
+    "Service Unavailable",
+    "timed_out",
+    "The work took longer than it may, and was stopped.",
+    "Ask for less at once.",
+)
 
 
 def problem_of(error: TenancyError | DBAPIError) -> Problem:
@@ -49,6 +66,10 @@ def problem_of(error: TenancyError | DBAPIError) -> Problem:
             return Problem(403, "Forbidden", "conflicting_references", detail, hint)
         case TenantUnavailableError():
             return NOT_FOUND
+        case TenantBusyError():
+            return BUSY
+        case DBAPIError(orig=QueryCanceled()):
+            return TIMED_OUT
         case IntegrityError():
             return Problem(409, "Conflict", "conflicting_data")
         case DataError():

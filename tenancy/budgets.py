@@ -1,0 +1,240 @@
+"""Work budgets: how long a tenant's statements may take, and how many transactions it may have open at once."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from uuid import UUID
+from weakref import WeakSet, WeakValueDictionary
+
+from tenancy.errors import ConfigurationError, TenantBusyError
+
+_LONGEST_TIMEOUT_MS = 2**31 - 1  # the server keeps a timeout in 31 bits, and 0 would switch it off
+_LONGEST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkBudget:
+    """What one tenant may ask of the server in a transaction, and of one process at a time.
+
+    statement_timeout_s, lock_timeout_s: set for each transaction; None leaves what the role has.
+    concurrency: transactions open at once on one engine; None sets no bound.
+    wait_s: how long another waits for one of these to end, at most 60; 0 refuses at once. As many may wait as may work.
+    Raises: ConfigurationError - a value that is no bound.
+    """
+
+    statement_timeout_s: float | None = None
+    lock_timeout_s: float | None = None
+    concurrency: int | None = None
+    wait_s: float = 0.25
+    settings: tuple[tuple[bytes, None], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
+            raise ConfigurationError(
+                f"a concurrency of {self.concurrency!r} lets no transaction begin",
+                hint="pass a whole number above 0, or None for no bound",
+            )
+        if not 0 <= self.wait_s <= _LONGEST_WAIT_S:
+            raise ConfigurationError(
+                f"a wait_s of {self.wait_s!r} is not between 0 and {_LONGEST_WAIT_S:g}",
+                hint="pass a short time: who waits holds a thread, or memory",
+            )
+        timeouts = {"statement_timeout": self.statement_timeout_s, "lock_timeout": self.lock_timeout_s}
+        given = {name: _milliseconds(name, seconds) for name, seconds in timeouts.items() if seconds is not None}
+        settings = tuple((f"SET LOCAL {name} = {value}".encode(), None) for name, value in given.items())
+        object.__setattr__(self, "settings", settings)
+
+
+def _milliseconds(name: str, seconds: float) -> int:
+    if not math.isfinite(seconds) or not 1 <= round(seconds * 1000) <= _LONGEST_TIMEOUT_MS:
+        raise ConfigurationError(
+            f"a {name}_s of {seconds!r} sets no timeout",
+            hint="pass 0.001 seconds or more, or None for what the role has",
+        )
+    return round(seconds * 1000)
+
+
+BudgetOf = Callable[[UUID], WorkBudget | None]
+
+
+class _Room:
+    """The transactions of one tenant: those that are open, and those that wait until one ends."""
+
+    __slots__ = ("__weakref__", "is_handing", "taken", "waiting")
+
+    def __init__(self) -> None:
+        # Weakly, so that a connection which nobody closed gives its slot back when it is collected.
+        self.taken: WeakSet[Slot] = WeakSet()
+        self.waiting: deque[tuple[Slot, Future[None]]] = deque()
+        self.is_handing = False
+
+
+class Slot:
+    """The place of one transaction among its tenant's, and the budget it runs under. Whoever holds it occupies it."""
+
+    __slots__ = ("__weakref__", "budget", "room", "tenant")
+
+    def __init__(self, tenant: UUID, budget: WorkBudget, room: _Room | None) -> None:
+        self.tenant = tenant
+        self.budget = budget
+        self.room = room  # None where concurrency has no bound
+
+
+class Budgets:
+    """The slots of one engine in one process.
+
+    budget_of: asked before every transaction of a tenant, so it answers from memory.
+    """
+
+    def __init__(self, budget_of: BudgetOf) -> None:
+        self._budget_of = budget_of
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        # Reentrant: the garbage collector may close a forgotten connection while this thread holds it.
+        self._lock = threading.RLock()
+        self._rooms: WeakValueDictionary[UUID, _Room] = WeakValueDictionary()
+
+    def open_of(self, tenant: UUID) -> int:
+        """Return how many slots the tenant has taken in this process."""
+        with self._lock:
+            room = self._rooms.get(tenant)
+            return 0 if room is None else len(room.taken)
+
+    def enter_at_once(self, tenant: UUID) -> Slot | None:
+        """Return a slot for a transaction that cannot wait; None when the tenant has no budget.
+
+        Raises: TenantBusyError - the tenant has no slot left.
+        """
+        slot = self._slot_for(tenant)
+        if slot is not None and not self._take(slot):
+            raise _busy(slot)
+        return slot
+
+    def enter(self, tenant: UUID) -> Slot | None:
+        """Return a slot; None when the tenant has no budget. Blocks the thread for `wait_s` at most.
+
+        Raises: TenantBusyError - no slot became free, or too many wait already.
+        """
+        slot = self._slot_for(tenant)
+        if slot is None or (waiter := self._take_or_wait(slot)) is None:
+            return slot
+        try:
+            waiter.result(timeout=slot.budget.wait_s)
+        except TimeoutError:
+            pass  # settled below: a slot may have come at the last moment
+        except BaseException:
+            self._withdraw(slot)
+            raise
+        return self._settle(slot)
+
+    async def enter_async(self, tenant: UUID) -> Slot | None:
+        """Do what `enter` does, without blocking the event loop."""
+        slot = self._slot_for(tenant)
+        if slot is None or (waiter := self._take_or_wait(slot)) is None:
+            return slot
+        try:
+            await asyncio.wait([asyncio.wrap_future(waiter)], timeout=slot.budget.wait_s)
+        except BaseException:
+            self._withdraw(slot)
+            raise
+        return self._settle(slot)
+
+    def leave(self, slot: Slot) -> None:
+        """Give the slot back, to whoever has waited longest. Harmless when it was given back before."""
+        room = slot.room
+        if room is not None:
+            with self._lock:
+                room.taken.discard(slot)
+                _hand_over(room)
+
+    def _slot_for(self, tenant: UUID) -> Slot | None:
+        if self._pid != os.getpid():  # the slots of the parent process, whose transactions are not ours
+            self._start()
+        budget = self._budget_of(tenant)
+        if budget is None or budget.concurrency is None:
+            return Slot(tenant, budget, None) if budget is not None else None
+        with self._lock:
+            room = self._rooms.get(tenant)
+            if room is None:
+                room = self._rooms[tenant] = _Room()
+        return Slot(tenant, budget, room)
+
+    def _take(self, slot: Slot) -> bool:
+        with self._lock:
+            return slot.room is None or _is_taken(slot.room, slot)
+
+    def _take_or_wait(self, slot: Slot) -> Future[None] | None:
+        """Return None when the slot is taken, else what to wait for."""
+        room = slot.room
+        if room is None:
+            return None
+        with self._lock:
+            if _is_taken(room, slot):
+                return None
+            if slot.budget.wait_s == 0 or len(room.waiting) >= (slot.budget.concurrency or 0):
+                raise _busy(slot)
+            waiter: Future[None] = Future()
+            room.waiting.append((slot, waiter))
+            return waiter
+
+    def _settle(self, slot: Slot) -> Slot:
+        """Return the slot if it was handed over, or is free now."""
+        room = slot.room
+        assert room is not None  # noqa: S101 - who waits, waits for a room
+        with self._lock:
+            if slot in room.taken:
+                return slot
+            _forget(room, slot)
+            if _is_taken(room, slot):  # of a transaction that was collected, which nobody announced
+                return slot
+        raise _busy(slot)
+
+    def _withdraw(self, slot: Slot) -> None:
+        with self._lock:
+            if slot.room is not None:
+                _forget(slot.room, slot)
+            self.leave(slot)
+
+
+def _is_taken(room: _Room, slot: Slot) -> bool:
+    # Counted after it was added: a collection in between can only make room.
+    room.taken.add(slot)
+    if len(room.taken) <= (slot.budget.concurrency or 0):
+        return True
+    room.taken.discard(slot)
+    return False
+
+
+def _hand_over(room: _Room) -> None:
+    if room.is_handing:  # called by the garbage collector, in the loop below
+        return
+    room.is_handing = True
+    try:
+        while room.waiting and _is_taken(room, room.waiting[0][0]):
+            _, waiter = room.waiting.popleft()
+            waiter.set_result(None)
+    finally:
+        room.is_handing = False
+
+
+def _forget(room: _Room, slot: Slot) -> None:
+    for entry in room.waiting:
+        if entry[0] is slot:
+            room.waiting.remove(entry)
+            return
+
+
+def _busy(slot: Slot) -> TenantBusyError:
+    return TenantBusyError(
+        f"tenant {slot.tenant!r} has {slot.budget.concurrency} transactions open here, as many as its budget allows",
+        hint="try again shortly, hold transactions for less time, or raise the concurrency of its budget",
+    )
