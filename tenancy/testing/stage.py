@@ -65,7 +65,8 @@ class Stage:
 
     def tenant(self, actor: Actor) -> SeededTenant | None:
         """The tenant an actor acts for; None for those who act for none."""
-        return dict(zip(("owner", "stranger"), self.world.tenants, strict=True)).get(actor)
+        owner, stranger = self.world.tenants
+        return owner if actor == "owner" else stranger if actor == "stranger" else None
 
     @contextmanager
     def session(self, actor: Actor) -> Iterator[Session]:

@@ -103,7 +103,7 @@ class World:
     def _lines(self, name: str) -> tuple[bytes, ...]:
         table = self.metadata.tables[name]
         found = b""
-        with self.admin.cursor().copy(f"COPY {_name(table)} ({_columns(table)}) TO STDOUT") as copy:
+        with self.admin.cursor().copy(f"COPY {_name(table)} ({_columns(table)}) TO STDOUT".encode()) as copy:
             for block in copy:
                 found += bytes(block)
         return tuple(sorted(found.splitlines(keepends=True)))
@@ -118,7 +118,7 @@ class World:
             for name in changed:
                 table = self.metadata.tables[name]
                 cursor.execute(f"DELETE FROM {_name(table)}".encode())  # noqa: S608 - a quoted name
-                with cursor.copy(f"COPY {_name(table)} ({_columns(table)}) FROM STDIN") as copy:
+                with cursor.copy(f"COPY {_name(table)} ({_columns(table)}) FROM STDIN".encode()) as copy:
                     copy.write(b"".join(self._seeded[name]))
         return changed
 

@@ -76,7 +76,7 @@ class Attempt:
         self.world = stage.world
         self.shape = shape
         self.table = shape.table
-        self.actor = actor
+        self.actor: Actor = actor
         self.owner, self.stranger = self.world.tenants
         self.me = stage.tenant(actor)
         self.steps: list[Step] = []
