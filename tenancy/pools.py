@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
-from sqlalchemy import Engine
-from sqlalchemy.pool import Pool, PoolProxiedConnection
+from sqlalchemy import AdaptedConnection, Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection, PoolResetState
 
 from tenancy.context import current_scope
 from tenancy.transactions import state_of
@@ -47,6 +48,14 @@ def ration(engine: Engine, budgets: Budgets) -> None:
     # In place, as SQLAlchemy has no event before a connection is taken; the class survives Engine.dispose.
     existing = type(engine.pool)
     engine.pool.__class__ = type(existing.__name__, (RationedPool, existing), {"budgets": budgets})
+    event.listen(engine, "reset", _cut_forgotten)
+
+
+def _cut_forgotten(connection: DBAPIConnection, _entry: ConnectionPoolEntry, reset: PoolResetState) -> None:
+    """Cut an asynchronous connection that was collected while in use: SQLAlchemy drops it with its transaction open."""
+    if isinstance(connection, AdaptedConnection) and not reset.asyncio_safe:
+        connection.driver_connection.pgconn.finish()
+        state_of(connection.driver_connection).leave()
 
 
 def budgets_of(engine: Engine) -> Budgets | None:
