@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, Row, Spread
@@ -23,11 +24,12 @@ def interleave(
     budget_s: float,
     warm_up: int = 10,
     clock: Callable[[], int] = time.perf_counter_ns,
+    clocks: Mapping[str, Callable[[], int]] | None = None,
 ) -> Samples:
     """Call each alternative in turn, `rounds` times or until the budget is spent; return microseconds a call.
 
     Each is given the number of the round. Who goes first changes with each round.
-    clock: `time.process_time_ns` for CPU time.
+    clock: `time.process_time_ns` for CPU time. clocks: one for each alternative, such as `cpu_of` its own process.
     """
     samples: Samples = {name: [] for name in alternatives}
     turns = list(itertools.islice(rotations(list(alternatives.items())), len(alternatives)))
@@ -38,9 +40,10 @@ def interleave(
     with settled():
         for number in range(rounds):
             for name, call in turns[number % len(turns)]:
-                before = clock()
+                now = clocks[name] if clocks is not None else clock
+                before = now()
                 call(number)
-                samples[name].append((clock() - before) / 1000)
+                samples[name].append((now() - before) / 1000)
             if time.monotonic() > deadline:
                 break
     return samples
@@ -58,6 +61,16 @@ def interleave_batches(
         if time.monotonic() > deadline:
             break
     return samples
+
+
+def cpu_of(pid: int, *, with_own: bool = False) -> Callable[[], int]:
+    """Return a clock of the CPU time that a process has had, in nanoseconds. with_own: and this process besides."""
+    schedstat = Path(f"/proc/{pid}/schedstat")
+
+    def now() -> int:
+        return int(schedstat.read_text().split()[0]) + (time.process_time_ns() if with_own else 0)
+
+    return now
 
 
 def rotations(items: list[Any]) -> Iterator[list[Any]]:

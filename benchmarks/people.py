@@ -13,6 +13,8 @@ from uuid_utils.compat import uuid7
 
 from benchmarks.bench import ROLES, Bench, Connection, as_owner, send
 from benchmarks.contenders.tenancy import tenant_person
+from benchmarks.figures import Row
+from benchmarks.measuring import interleave_batches, row
 from benchmarks.workers import PLAIN, RIVALS, TENANCY, Entry, Worker, WorkerError, policies_of
 from tenancy.rls import guard_sql, guarded_table, policies
 
@@ -137,6 +139,18 @@ def at_work(
 def without(failed: dict[str, str]) -> str:
     """Say in a row's note who is missing from it."""
     return " ".join(f"Not measured: {why}." for why in failed.values())
+
+
+def cpu_row(action: str, workers: dict[str, Worker], bench: Bench, *, batch: int, rounds: int, name: str = "") -> Row:
+    """Measure the CPU time that an action takes in the client's process and in the server's together."""
+    asked = f"cpu of {action}:socket"
+    samples = interleave_batches(
+        {which: worker.timing(asked) for which, worker in workers.items() if asked in worker.actions},
+        batch=batch,
+        rounds=bench.rounds(rounds),
+        budget_s=bench.budget(5),
+    )
+    return row(f"{name}{', ' if name else ''}CPU of both processes", samples, baseline=PLAIN.name, unit="µs CPU")
 
 
 EVERYONE = (TENANCY, PLAIN, *RIVALS)

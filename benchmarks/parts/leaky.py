@@ -29,6 +29,7 @@ def run(bench: Bench) -> Iterator[Row]:
 
         def connected(role: str, database: str = DATABASE) -> Connection:
             connection = stack.enter_context(bench.connect(role, database))
+            connection.prepare_threshold = 0
             connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant)])
             return connection
 
@@ -52,7 +53,7 @@ def run(bench: Bench) -> Iterator[Row]:
                 },
                 rounds=bench.rounds(300),
                 budget_s=bench.budget(5),
-                warm_up=12,
+                warm_up=8,
             )
             yield row(
                 search.name,

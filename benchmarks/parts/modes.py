@@ -15,7 +15,7 @@ from werkzeug.test import EnvironBuilder
 from benchmarks import registry
 from benchmarks.bench import ROLES, Bench, as_owner, send
 from benchmarks.figures import Part, Row
-from benchmarks.measuring import interleave, row
+from benchmarks.measuring import cpu_of, interleave, row
 from benchmarks.registry import Person, Tenant
 from tenancy import SQLDirectory, create_tenant_engine, tenant_scope, tenant_sessionmaker
 from tenancy.flask import Tenancy
@@ -51,6 +51,13 @@ def run(bench: Bench) -> Iterator[Row]:
                 warm_up=60,
             )
             yield row(f"signed scopes, transaction of {count}", samples, baseline=OFF)
+            cpu = interleave(
+                {name: _transaction(engine, rows[name], count) for name, engine in engines.items()},
+                rounds=bench.rounds(1000 // count),
+                budget_s=bench.budget(5),
+                clocks={name: cpu_of(_server_pid(engine), with_own=True) for name, engine in engines.items()},
+            )
+            yield row(f"signed scopes, transaction of {count}, CPU of both processes", cpu, baseline=OFF, unit="µs CPU")
         yield from _traces(bench, engines[OFF])
 
 
@@ -73,6 +80,12 @@ def _transaction(engine: Engine, some: list[tuple[UUID, UUID]], statements: int)
                 assert session.execute(select(Person.name).where(Person.id == person)).scalar_one()
 
     return call
+
+
+def _server_pid(engine: Engine) -> int:
+    """The server process of the only connection in the pool."""
+    with tenant_scope(UUID(int=1)), engine.connect() as connection:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 
 def _traces(bench: Bench, engine: Engine) -> Iterator[Row]:
@@ -112,4 +125,4 @@ def _traces(bench: Bench, engine: Engine) -> Iterator[Row]:
     yield row("resolution trace, a request", each, baseline=OFF, unit="µs CPU")
 
 
-PART = Part("modes", "Options switched on alone", HOW, rows=len(STATEMENTS) + 1, run=run)
+PART = Part("modes", "Options switched on alone", HOW, rows=2 * len(STATEMENTS) + 1, run=run)

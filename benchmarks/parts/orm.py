@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.bench import Bench
 from benchmarks.figures import Goal, Part, Row, counted
 from benchmarks.measuring import interleave_batches, row
-from benchmarks.people import EVERYONE, RIVAL_NAMES, TENANTS, at_work, without
+from benchmarks.people import EVERYONE, RIVAL_NAMES, TENANTS, at_work, cpu_row, without
 from benchmarks.workers import DRIVER, PLAIN, TENANCY, Worker, WorkerError
 
 HOW = (
@@ -35,7 +35,7 @@ def run(bench: Bench) -> Iterator[Row]:
                 {which: worker.timing(f"{action}:socket") for which, worker in able.items()},
                 batch=batch,
                 rounds=bench.rounds(rounds),
-                budget_s=bench.budget(9),
+                budget_s=bench.budget(7),
             )
             yield row(
                 name,
@@ -44,11 +44,12 @@ def run(bench: Bench) -> Iterator[Row]:
                 goals=(Goal(TENANCY.name, at_most=1.10), Goal(TENANCY.name, below=RIVAL_NAMES)),
                 note=without(failed | broken),
             )
+            yield cpu_row(action, able, bench, batch=batch * 5, rounds=rounds // 2, name=name)
         rates, misses = {}, {}
         for which, worker in workers.items():
             if "cache_hits:socket" in worker.actions:
-                worker.ask("cache_hits:socket", n=TENANTS)
-                seen = worker.ask("cache_hits:socket", n=TENANTS)
+                worker.ask("cache_hits:socket", n=TENANTS, start=0)
+                seen = worker.ask("cache_hits:socket", n=TENANTS, start=TENANTS)
                 misses[which] = seen.get("miss", 0)
                 rates[which] = 100 * seen.get("hit", 0) / max(1, sum(seen.values()))
         yield counted(
@@ -79,4 +80,4 @@ def _able(workers: dict[str, Worker], action: str, n: int) -> tuple[dict[str, Wo
     return able, broken
 
 
-PART = Part("orm", "The ORM", HOW, rows=len(ROWS) + 1, run=run)
+PART = Part("orm", "The ORM", HOW, rows=2 * len(ROWS) + 1, run=run)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from benchmarks.bench import Bench
 from benchmarks.figures import Goal, Part, Row, counted
 from benchmarks.measuring import Samples, interleave_batches, row
-from benchmarks.people import RIVAL_NAMES, at_work, without
+from benchmarks.people import RIVAL_NAMES, at_work, cpu_row, without
 from benchmarks.workers import DRIVER, NO_POLICY, ONE_POLICY, PLAIN, RIVALS, TENANCY
 
 HOW = (
@@ -69,6 +69,7 @@ def run(bench: Bench) -> Iterator[Row]:
             yield row(way, samples, baseline=PLAIN.name, goals=tuple(goals), note=without(failed))
             if is_socket:
                 yield _shares(samples)
+                yield cpu_row("point", workers, bench, batch=100, rounds=1500)
 
 
 def _shares(samples: Samples) -> Row:
@@ -86,4 +87,4 @@ def _shares(samples: Samples) -> Row:
     return row("shares, by the socket", differences, baseline=PLAIN.name, note=note)
 
 
-PART = Part("transaction", "A transaction of one statement", HOW, rows=4 + len(DELAYS_S), run=run)
+PART = Part("transaction", "A transaction of one statement", HOW, rows=5 + len(DELAYS_S), run=run)
