@@ -353,3 +353,20 @@ def test_tenant_named_in_a_body_is_tried_as_well(world: World) -> None:
 
     assert verdict.outcome == "told apart"
     assert "with tenant of isolation-owner" in verdict.detail
+
+
+def test_what_a_stranger_does_to_itself_is_undone_between_calls_that_are_compared(world: World) -> None:
+    remove = Route("/people/<uuid:person_id>/remove", "POST", "remove", ("person_id",))
+
+    def reply(tenant: SeededTenant, ask: Ask) -> Answer:
+        gone = world.admin.execute(
+            "DELETE FROM people WHERE tenant_id = %s AND id = %s", [tenant.id, ask.values["person_id"]]
+        )
+        return answer("", status=303) if gone.rowcount else answer("not found")
+
+    verdict = Sweep(world, Application(reply).visitors, lambda _route, _tenant: None, {}).run(remove)
+
+    assert verdict.outcome == "refused"
+    own = "/people/<person_id of isolation-stranger>/remove"
+    assert f"isolation-stranger: POST {own} with company_id of isolation-owner -> 303" in verdict.calls
+    assert f"isolation-stranger: POST {own} with a missing company_id -> 303" in verdict.calls
