@@ -143,10 +143,12 @@ def expected(flow: Flow, scope: UUID | None, *, killed: set[int], free: int, may
 
     free: connections that the pool can still give. may_be_cut: an idle connection in it was killed.
     """
+    # Of a dead connection SQLAlchemy may say that it is dead, before anybody asks for the scope.
+    refused: Outcome = "refused" if flow.health == "sound" and flow.pid not in killed else "error"
     if flow.is_spent:
         return "error"
     if flow.kind == "session" and scope != flow.home:
-        return "refused" if flow.health == "sound" else "error"
+        return refused
     if flow.work is None:
         if not flow.holds_a_connection and free <= 0:
             return "full"
@@ -156,7 +158,7 @@ def expected(flow: Flow, scope: UUID | None, *, killed: set[int], free: int, may
             return "either"
         return "unbound" if scope is None else "rows"
     if flow.work.tenant != scope:
-        return "refused" if flow.health == "sound" else "error"
+        return refused
     if flow.pid in killed or flow.health in ("failed", "cut"):
         return "error"
     return "either" if flow.health == "unsure" else "rows"
