@@ -39,6 +39,18 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(
         10, ge=1, le=100, description="Connections that one process opens at most, for each of the two roles."
     )
+    tenant_concurrency: int = Field(
+        5, ge=0, le=100, description="Transactions that one tenant has open at once in one process; 0 sets no bound."
+    )
+    tenant_wait_s: float = Field(
+        0.5, ge=0, le=10, description="How long a request beyond that waits, in seconds, before it is a 429."
+    )
+    tenant_statement_timeout_s: float = Field(
+        10.0, ge=0.01, le=3600, description="How long one statement of a tenant may take, in seconds."
+    )
+    tenant_lock_timeout_s: float | None = Field(
+        None, ge=0.01, le=3600, description="How long it may wait for a lock, in seconds; unset leaves the role's own."
+    )
     base_domain: str = Field(description="Domain below which each tenant has one label, such as `example.com`.")
     resolvers: Annotated[tuple[ResolverName, ...], NoDecode] = Field(
         description=f"Comma-separated ways to name a tenant: {', '.join(f'`{name}`' for name in RESOLVERS)}."

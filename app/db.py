@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from app.config import Settings
 from tenancy.binding import create_tenant_engine
+from tenancy.budgets import BudgetOf, WorkBudget
 from tenancy.directory import TenantRecord
 from tenancy.errors import NoTenantError
 from tenancy.flask import Tenancy
@@ -76,7 +77,13 @@ class Database:
 
 def open_database(settings: Settings) -> Database:
     """Prepare the engines of both roles; nothing connects yet."""
-    engine = _engine(settings.database_url, settings)
+    budget = WorkBudget(
+        statement_timeout_s=settings.tenant_statement_timeout_s,
+        lock_timeout_s=settings.tenant_lock_timeout_s,
+        concurrency=settings.tenant_concurrency or None,
+        wait_s=settings.tenant_wait_s,
+    )
+    engine = _engine(settings.database_url, settings, budget_of=lambda _tenant: budget)
     platform_engine = _engine(settings.platform_database_url, settings)
     return Database(
         engine=engine,
@@ -87,9 +94,10 @@ def open_database(settings: Settings) -> Database:
     )
 
 
-def _engine(url: SecretStr, settings: Settings) -> Engine:
+def _engine(url: SecretStr, settings: Settings, *, budget_of: BudgetOf | None = None) -> Engine:
     return create_tenant_engine(
         url.get_secret_value(),
+        budget_of=budget_of,
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=_POOL_TIMEOUT_S,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import jwt
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from app.config import RESOLVERS, Settings
+from tenancy.context import tenant_scope
 from tests.app.conftest import PASSWORD, Truth, Visitor, codes
 from tests.app.test_sign_in import log_in, wait_until
 from tests.conftest import ROLES, Database
@@ -163,6 +166,67 @@ def test_request_beyond_the_connections_set_is_told_to_come_again(
     assert codes(answer) == (503, "busy")
 
 
+# Work budgets -----------------------------------------------------------------------------------------
+
+
+PEOPLE = "/api/v1/people"
+
+
+def app_and_answer(
+    make_app: Callable[..., Flask], visitor: Visitor, **given: object
+) -> tuple[Flask, Callable[[], TestResponse]]:
+    """An application that has served the visitor once, and how it answers when asked for her people."""
+    app = make_app(**given)
+    client, headers = app.test_client(), {"Authorization": f"Bearer {visitor.access_token}"}
+    assert client.get(PEOPLE, headers=headers).status_code == 200
+    return app, lambda: client.get(PEOPLE, headers=headers)
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(1, 429), (2, 200), (0, 200)])
+def test_tenant_has_as_many_transactions_open_as_set(
+    make_app: Callable[..., Flask], acme: Visitor, bound: int, expected: int
+) -> None:
+    app, ask = app_and_answer(make_app, acme, tenant_concurrency=bound, tenant_wait_s=0)
+
+    with tenant_scope(acme.tenant_id), app.extensions["auth"].database.sessions() as session:
+        session.connection()
+        answer = ask()
+
+    assert answer.status_code == expected
+    assert ask().status_code == 200
+
+
+def test_request_beyond_the_bound_waits_as_long_as_set(make_app: Callable[..., Flask], acme: Visitor) -> None:
+    app, ask = app_and_answer(make_app, acme, tenant_concurrency=1, tenant_wait_s=0.3)
+
+    with tenant_scope(acme.tenant_id), app.extensions["auth"].database.sessions() as session:
+        session.connection()
+        started = time.monotonic()
+        answer = ask()
+        waited_s = time.monotonic() - started
+
+    assert codes(answer) == (429, "tenant_busy")
+    assert answer.headers["Retry-After"] == "1"
+    assert 0.3 <= waited_s < 3
+
+
+@pytest.mark.parametrize("setting", ["tenant_statement_timeout_s", "tenant_lock_timeout_s"])
+def test_statement_that_takes_longer_than_set_is_stopped(
+    make_app: Callable[..., Flask], acme: Visitor, truth: Truth, setting: str
+) -> None:
+    _, ask = app_and_answer(make_app, acme, **{setting: 0.2})
+
+    with truth.transaction():
+        truth.execute("LOCK TABLE people IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        answer = ask()
+        waited_s = time.monotonic() - started
+
+    assert codes(answer) == (503, "busy")
+    assert waited_s < 3
+    assert ask().status_code == 200
+
+
 def test_platform_url_is_that_of_the_platform_engine(make_app: Callable[..., Flask], database: Database) -> None:
     found = make_app().extensions["auth"].database.platform_engine
 
@@ -195,6 +259,10 @@ def test_every_setting_is_shown_to_matter() -> None:
         "platform_database_url",
         "listen_database_url",
         "database_pool_size",
+        "tenant_concurrency",
+        "tenant_wait_s",
+        "tenant_statement_timeout_s",
+        "tenant_lock_timeout_s",
     }
 
     assert shown == set(Settings.model_fields)
