@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Self, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from tenancy.errors import ConfigurationError, ScopeError, StatementRefusedError
 from tenancy.transactions import Message, TransactionState
@@ -168,8 +169,10 @@ class TenantConnection(psycopg.Connection[Any]):
 
     def commit(self) -> None:
         self.state.ended()
+        # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
+        end = super().rollback if self.info.transaction_status == TransactionStatus.INERROR else super().commit
         try:
-            super().commit()
+            end()
         finally:
             self.state.leave()
 
@@ -284,8 +287,10 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
 
     async def commit(self) -> None:
         self.state.ended()
+        # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
+        end = super().rollback if self.info.transaction_status == TransactionStatus.INERROR else super().commit
         try:
-            await super().commit()
+            await end()
         finally:
             self.state.leave()
 

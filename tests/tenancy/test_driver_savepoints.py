@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, insert, text
+from sqlalchemy.exc import DBAPIError
 
 from tenancy.binding import create_tenant_engine
 from tenancy.context import outside_any_scope, tenant_scope
@@ -109,3 +110,18 @@ def test_savepoint_rolled_back_in_another_scope_leaves_the_transaction_to_its_te
             with pytest.raises(WrongTenantError):
                 column(connection, "SELECT name FROM people")
         assert column(connection, "SELECT name FROM people") == ["Ada"]
+
+
+@on_both_drivers
+def test_statement_that_failed_to_be_prepared_runs_after_the_failed_transaction_was_committed(
+    play: Callable[..., Any], database: Database, acme: SomeTenant
+) -> None:
+    def story(engine: Engine) -> list[str]:
+        with tenant_scope(acme.id), engine.connect() as connection:
+            for wanted in ("SELECT 1/0", *["SELECT label FROM tags"] * 8):
+                with pytest.raises(DBAPIError):
+                    column(connection, wanted)
+            connection.commit()
+            return column(connection, "SELECT label FROM tags")
+
+    assert play(database.url(ROLES.app), story, pool_size=1) == []
