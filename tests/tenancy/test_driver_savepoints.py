@@ -118,7 +118,9 @@ def test_statement_that_failed_to_be_prepared_runs_after_the_failed_transaction_
 ) -> None:
     def story(engine: Engine) -> list[str]:
         with tenant_scope(acme.id), engine.connect() as connection:
-            for wanted in ("SELECT 1/0", *["SELECT label FROM tags"] * 8):
+            for _ in range(5):  # from the sixth time on it is prepared
+                column(connection, "SELECT label FROM tags")
+            for wanted in ("SELECT 1/0", "SELECT label FROM tags"):
                 with pytest.raises(DBAPIError):
                     column(connection, wanted)
             connection.commit()
