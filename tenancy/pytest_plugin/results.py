@@ -68,7 +68,7 @@ class Results:
             return
         self._check(session)
         if self._found:
-            self._write(Path(self._config.rootpath / self._config.getoption("isolation_report")))
+            self._write(self._config.rootpath / str(self._config.getoption("isolation_report")))
 
     def _check(self, session: pytest.Session) -> None:
         ran = {found["kind"] for found in self._found.values()}

@@ -115,7 +115,7 @@ class Function:
     is_definer: bool
     is_leakproof: bool
     is_trigger: bool
-    callers: frozenset[str]
+    callers: tuple[str, ...]
     is_extension: bool
     is_procedure: bool
 

@@ -69,7 +69,7 @@ INDEXES = """
                                  AND (m.amoprighttype = o.opcintype OR o.opcmethod IN (
                                       SELECT a.oid FROM pg_am a WHERE a.amname IN ('gin', 'gist', 'spgist')))
                                  AND m.amoppurpose = 's' AND NOT p.proleakproof))),
-           i.indexprs::text LIKE '%COERCEVIAIO%'
+           coalesce(i.indexprs::text LIKE '%COERCEVIAIO%', false)
              OR EXISTS (SELECT FROM regexp_matches(i.indexprs::text, 'funcid (\\d+)', 'g') f (m)
                         JOIN pg_proc p ON p.oid = f.m[1]::oid WHERE NOT p.proleakproof),
            x.relispartition, pg_get_indexdef(i.indexrelid)

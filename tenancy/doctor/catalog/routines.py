@@ -47,7 +47,7 @@ SHADOWING_OPERATOR = Rule(
 def examine_definers(catalog: Catalog) -> Iterator[Finding]:
     """Look for functions that lend runtime roles the rights of a stronger one."""
     for function in catalog.functions.values():
-        callers = sorted(function.callers & {*catalog.exposed})
+        callers = sorted({*function.callers} & {*catalog.exposed})
         if not function.is_definer or function.is_trigger or not callers or _is_library(catalog, function):
             continue
         if function.has_strong_owner or function.owner in _strong(catalog):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from tenancy.doctor.catalog import queries
 from tenancy.doctor.catalog.objects import Function, IndexState, Key, Numbering, Relation, TenantColumn, Trigger
 from tenancy.doctor.findings import Subject
 from tenancy.lookups import lookups_of
-from tenancy.rls import GuardedTable, Policy, TableState, canonical_policies
+from tenancy.rls import Flavour, GuardedTable, Policy, TableState, canonical_policies
 from tenancy.rls.catalog import read_states
 from tenancy.rls.hardening import weaknesses
 from tenancy.rls.migrations import Routine, fresh_lookups, freshly_installed, read_routines, send
@@ -39,7 +39,7 @@ class Snapshot:
         self.connection = connection
         self.subject = subject
         self.roles = subject.roles
-        self.flavour = subject.flavour
+        self.flavour: Flavour = subject.flavour
         (row,) = self.rows(queries.SERVER)
         self.database, self.default_schema, self.is_installed, self.is_hardened = row
 
@@ -83,10 +83,7 @@ class Snapshot:
 
     @cached_property
     def relations(self) -> dict[int, Relation]:
-        return {
-            row[0]: Relation(*(*row[:7], tuple(row[7]), tuple(row[8]), row[9], tuple(row[10])))
-            for row in self.rows(queries.RELATIONS)
-        }
+        return {row[0]: Relation(*_fixed(row)) for row in self.rows(queries.RELATIONS)}
 
     @cached_property
     def states(self) -> dict[int, TableState]:
@@ -107,16 +104,11 @@ class Snapshot:
 
     @cached_property
     def keys(self) -> list[Key]:
-        return [
-            Key(*(*row[:4], tuple(row[4]), row[5], tuple(row[6]), *row[7:])) for row in self.rows(queries.CONSTRAINTS)
-        ]
+        return [Key(*_fixed(row)) for row in self.rows(queries.CONSTRAINTS)]
 
     @cached_property
     def indexes(self) -> list[IndexState]:
-        return [
-            IndexState(*(*row[:5], tuple(row[5]), row[6], tuple(row[7]), bool(row[8]), *row[9:]))
-            for row in self.rows(queries.INDEXES)
-        ]
+        return [IndexState(*_fixed(row)) for row in self.rows(queries.INDEXES)]
 
     @cached_property
     def view_reads(self) -> dict[int, set[int]]:
@@ -133,7 +125,7 @@ class Snapshot:
 
     @cached_property
     def functions(self) -> dict[int, Function]:
-        return {row[0]: Function(*(*row[:9], frozenset(row[9]), *row[10:])) for row in self.rows(queries.ROUTINES)}
+        return {row[0]: Function(*_fixed(row)) for row in self.rows(queries.ROUTINES)}
 
     @cached_property
     def triggers(self) -> list[Trigger]:
@@ -206,3 +198,8 @@ class Snapshot:
                 return Fresh(routines, found, facts, policies)
         finally:
             savepoint.rollback()
+
+
+def _fixed(row: Sequence[Any]) -> Iterator[Any]:
+    """Each value of a row, its arrays as tuples."""
+    return (tuple(value) if isinstance(value, list) else value for value in row)
