@@ -12,7 +12,7 @@ from tenancy.context import outside_any_scope
 from tenancy.errors import ConfigurationError, TenancyError
 from tenancy.pytest_plugin.clients import open_client, routes_of, rows_of, visitor
 from tenancy.pytest_plugin.installation import Installation
-from tenancy.testing.controls import CONTROLS, Control, run_control
+from tenancy.testing.controls import Control, controls_for, run_control
 from tenancy.testing.matrix import Cell, Matrix, cells
 from tenancy.testing.routes import Body, Route, RouteVerdict, check_declarations
 from tenancy.testing.sweep import Sweep, Visitor
@@ -100,7 +100,8 @@ class Isolation(pytest.Collector):
         if installation.has_app:
             routes = self.suite.routes()
             folders.append(Folder.of(self, "routes", lambda here: [RouteTest.of(here, self.suite, r) for r in routes]))
-        controls = Folder.of(self, "controls", lambda here: [ControlTest.of(here, self.suite, c) for c in CONTROLS])
+        made_for = controls_for(installation.metadata)
+        controls = Folder.of(self, "controls", lambda here: [ControlTest.of(here, self.suite, c) for c in made_for])
         return [*folders, controls]
 
     def _tests(self, found: list[Cell]) -> Callable[[pytest.Collector], list[pytest.Item]]:
