@@ -118,6 +118,12 @@ class Story(RuleBasedStateMachine):
             if self.asynchronous is not None:
                 quietly(self.asynchronous.close)
             self.engine.dispose()
+            # What could not be closed may hold locks that the clearing would wait for.
+            self.admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE %s",
+                [f"{APPLICATION}%"],
+            )
             self._compare_with_the_truth()
         finally:
             self.outside.__exit__(None, None, None)
