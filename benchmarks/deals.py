@@ -96,9 +96,8 @@ def build(bench: Bench, database: str) -> Deals:
             )
         for entry in RIVALS:
             try:
-                for table in TABLES:
-                    for statement in policies_of(entry, f"rival_{table}", cache=bench.cache):
-                        admin.execute(_only_for(statement, rival_role(entry.module)).encode())
+                for statement in policies_of(entry, *(f"rival_{table}" for table in TABLES), cache=bench.cache):
+                    admin.execute(_only_for(statement, rival_role(entry.module)).encode())
             except (WorkerError, psycopg.Error) as error:
                 deals.failed[entry.name] = f"{entry.name}: {error}"
         send(

@@ -7,7 +7,7 @@ from typing import Any
 
 import drawsvg
 
-LABEL_PX, WIDTH_PX, LINE_PX, AXIS_PX, RIGHT_PX = 170, 760, 26, 22, 96
+LABEL_PX, WIDTH_PX, LINE_PX, AXIS_PX, RIGHT_PX = 205, 790, 26, 22, 96
 _TICKS = (1, 2, 5)
 
 

@@ -1,37 +1,41 @@
-"""The parts of the suite, in the order of the report."""
+"""The parts of the suite: every module of `benchmarks/parts`, in the order of the report."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import time
 from collections.abc import Callable, Sequence
 
+import benchmarks.parts
 from benchmarks.bench import Bench
 from benchmarks.figures import Outcome, Part
-from benchmarks.parts import (
-    flask_requests,
-    leaky,
-    modes,
-    onboarding,
-    orm,
-    policies,
-    pooler,
-    tenants,
-    threads,
-    transaction,
+
+# A part that is not named here comes last.
+ORDER = (
+    "transaction",
+    "orm",
+    "threads",
+    "policies",
+    "leaky",
+    "flask",
+    "tenants",
+    "onboarding",
+    "modes",
+    "pooler",
 )
 
-PARTS: tuple[Part, ...] = (
-    transaction.PART,
-    orm.PART,
-    threads.PART,
-    policies.PART,
-    leaky.PART,
-    flask_requests.PART,
-    tenants.PART,
-    onboarding.PART,
-    modes.PART,
-    pooler.PART,
-)
+
+def find_parts() -> tuple[Part, ...]:
+    """Return the `PART` of each module, so that a new one is in the suite by existing."""
+    found: list[Part] = [
+        importlib.import_module(f"benchmarks.parts.{module.name}").PART
+        for module in pkgutil.iter_modules(benchmarks.parts.__path__)
+    ]
+    return tuple(sorted(found, key=lambda part: ORDER.index(part.name) if part.name in ORDER else len(ORDER)))
+
+
+PARTS = find_parts()
 
 
 def run_parts(bench: Bench, parts: Sequence[Part], *, tell: Callable[[Part, str], None]) -> list[Outcome]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -163,8 +163,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sqlalchemy-tenancy-benchmarks"
 
 
-def policies_of(entry: Entry, table: str, *, cache: Path) -> list[str]:
-    """Let a rival write the statements that guard a table."""
+def policies_of(entry: Entry, *tables: str, cache: Path) -> list[str]:
+    """Let a rival write the statements that guard these tables."""
     with Worker(entry, {}, cache=cache) as worker:
-        written: Sequence[str] = worker.ask("ddl", table=table)
-        return list(written)
+        return [statement for table in tables for statement in worker.ask("ddl", table=table)]

@@ -15,7 +15,7 @@ from benchmarks.figures import SCHEMA, Goal, Part, Row
 from benchmarks.machine import describe_machine
 from benchmarks.measuring import interleave, ratio, row
 from benchmarks.report import render
-from benchmarks.suite import PARTS, run_parts
+from benchmarks.suite import ORDER, PARTS, run_parts
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -50,6 +50,12 @@ def test_every_part_of_the_folder_is_in_the_suite() -> None:
     files = {path.stem for path in (FOLDER / "parts").glob("*.py")}
 
     assert {part.run.__module__.rpartition(".")[2] for part in PARTS} == files
+
+
+def test_every_part_that_has_a_place_in_the_report_exists() -> None:
+    names = [part.name for part in PARTS]
+
+    assert names[: len(ORDER)] == list(ORDER)
 
 
 def test_parts_are_named_once_and_say_how_they_measure() -> None:
