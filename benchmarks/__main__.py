@@ -19,7 +19,7 @@ from benchmarks.figures import SCHEMA, Outcome, Part
 from benchmarks.machine import describe_machine, describe_server
 from benchmarks.report import render
 from benchmarks.suite import PARTS, run_parts
-from benchmarks.workers import default_cache
+from benchmarks.workers import default_cache, make_environments
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(parts: list[Part], given: argparse.Namespace, console: Console) -> tuple[dict[str, Any], list[Outcome]]:
+    if any(part.has_rivals for part in parts):
+        with console.status("preparing the rivals' environments"):
+            for why in make_environments(cache=given.cache):
+                console.print(f"left out: {why}")
     taken_at, machine = datetime.datetime.now(datetime.UTC), describe_machine()
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,

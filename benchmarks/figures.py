@@ -126,6 +126,7 @@ class Part:
     """One part of the suite, which can be run alone.
 
     how: how its figures are got, for the reader of the report. rows: how many `run` yields, for the progress bar.
+    has_rivals: whether their environments must exist, which the first run makes.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Part:
     how: str
     rows: int
     run: Callable[[Bench], Iterator[Row]]
+    has_rivals: bool = False
 
 
 @dataclass

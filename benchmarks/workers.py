@@ -158,6 +158,17 @@ def environment_of(package: str, *, cache: Path) -> Path:
     return python
 
 
+def make_environments(*, cache: Path) -> list[str]:
+    """Make the rivals' environments that are missing; return why some could not be made."""
+    failed = []
+    for entry in RIVALS:
+        try:
+            environment_of(str(entry.package), cache=cache)
+        except WorkerError as error:
+            failed.append(str(error))
+    return failed
+
+
 def default_cache() -> Path:
     """Where the rivals' environments are kept between runs, outside the repository."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sqlalchemy-tenancy-benchmarks"

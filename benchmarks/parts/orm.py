@@ -80,4 +80,4 @@ def _able(workers: dict[str, Worker], action: str, n: int) -> tuple[dict[str, Wo
     return able, broken
 
 
-PART = Part("orm", "The ORM", HOW, rows=2 * len(ROWS) + 1, run=run)
+PART = Part("orm", "The ORM", HOW, rows=2 * len(ROWS) + 1, run=run, has_rivals=True)

@@ -184,4 +184,5 @@ PART = Part(
     HOW,
     rows=len(QUERIES) + sum(query.rounds >= MANY for query in QUERIES),
     run=run,
+    has_rivals=True,
 )

@@ -46,4 +46,4 @@ def run(bench: Bench) -> Iterator[Row]:
         )
 
 
-PART = Part("pooler", "Through PgBouncer", HOW, rows=1, run=run)
+PART = Part("pooler", "Through PgBouncer", HOW, rows=1, run=run, has_rivals=True)

@@ -36,4 +36,4 @@ def run(bench: Bench) -> Iterator[Row]:
         )
 
 
-PART = Part("threads", "Throughput", HOW, rows=1, run=run)
+PART = Part("threads", "Throughput", HOW, rows=1, run=run, has_rivals=True)

@@ -87,4 +87,4 @@ def _shares(samples: Samples) -> Row:
     return row("shares, by the socket", differences, baseline=PLAIN.name, note=note)
 
 
-PART = Part("transaction", "A transaction of one statement", HOW, rows=5 + len(DELAYS_S), run=run)
+PART = Part("transaction", "A transaction of one statement", HOW, rows=5 + len(DELAYS_S), run=run, has_rivals=True)
