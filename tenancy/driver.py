@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, Self, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from tenancy.errors import ConfigurationError, ScopeError, StatementRefusedError
-from tenancy.transactions import Message, TransactionState
+from tenancy.flights import AsyncFlight, Flight, Message, send_ahead
+from tenancy.transactions import TransactionState
 
 _ROLLBACK_TO = re.compile(
     r'\s*ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE
@@ -49,20 +49,6 @@ def _admit(state: TransactionState, query: Any) -> Sequence[Message]:
         raise
 
 
-def _send_ahead(pipeline: psycopg.Pipeline | psycopg.AsyncPipeline, statements: Iterable[Message]) -> None:
-    """Put the library's own statements into libpq's buffer, to leave in one write with the next statement.
-
-    A cursor would send each at once, which costs a system call and a server wake-up a piece, and would in
-    time prepare them, one for each tenant. psycopg's own queue waits for the socket before each command.
-    """
-    for statement, parameters in statements:
-        if pipeline.command_queue:  # a pipeline of the user's own, with commands that go first
-            pipeline.command_queue.append(partial(pipeline.pgconn.send_query_params, statement, parameters))
-        else:
-            pipeline.pgconn.send_query_params(statement, parameters)
-        pipeline.result_queue.append(None)
-
-
 def _refuse_autocommit(value: bool) -> None:
     """Ignore False, which SQLAlchemy sets with an isolation level: the driver stays in autocommit."""
     if value:
@@ -85,8 +71,8 @@ class TenantCursor(psycopg.Cursor[Any]):
         opening = _admit(connection.state, query)
         if not opening and (params or _rolls_back_to(query)):
             return super().execute(query, params, **options)
-        with connection.pipeline() as pipeline:
-            _send_ahead(pipeline, opening)
+        with connection.flight() as flight:
+            send_ahead(flight, opening)
             return super().execute(query, params, **options)
 
     def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -149,8 +135,12 @@ class TenantConnection(psycopg.Connection[Any]):
 
     def _send(self, opening: Sequence[Message]) -> None:
         if opening:
-            with self.pipeline() as pipeline:
-                _send_ahead(pipeline, opening)
+            with self.flight() as flight:
+                send_ahead(flight, opening)
+
+    def flight(self) -> AbstractContextManager[psycopg.Pipeline]:
+        """Return what sends everything within it at once; the user's own pipeline when one is open."""
+        return Flight(self) if self._pipeline is None else self.pipeline()
 
     @contextmanager
     def transaction(
@@ -202,8 +192,8 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
         opening = _admit(connection.state, query)
         if not opening and (params or _rolls_back_to(query)):
             return await super().execute(query, params, **options)
-        async with connection.pipeline() as pipeline:
-            _send_ahead(pipeline, opening)
+        async with connection.flight() as flight:
+            send_ahead(flight, opening)
             return await super().execute(query, params, **options)
 
     async def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
@@ -267,8 +257,12 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
 
     async def _send(self, opening: Sequence[Message]) -> None:
         if opening:
-            async with self.pipeline() as pipeline:
-                _send_ahead(pipeline, opening)
+            async with self.flight() as flight:
+                send_ahead(flight, opening)
+
+    def flight(self) -> AbstractAsyncContextManager[psycopg.AsyncPipeline]:
+        """Return what sends everything within it at once; the user's own pipeline when one is open."""
+        return AsyncFlight(self) if self._pipeline is None else self.pipeline()
 
     @asynccontextmanager
     async def transaction(

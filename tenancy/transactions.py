@@ -14,11 +14,9 @@ from psycopg.pq import TransactionStatus
 from tenancy.budgets import Budgets, Slot
 from tenancy.context import Scope, current_scope
 from tenancy.errors import ConfigurationError, NoTenantError, StatementRefusedError, WrongTenantError
+from tenancy.flights import Message
 from tenancy.signing import Tokens
 from tenancy.statements import admit, admit_copy
-
-# A statement of the library's own, and its parameters.
-Message = tuple[bytes, Sequence[bytes] | None]
 
 _PING = ";"  # SQLAlchemy's pre-ping on PostgreSQL: it must not begin a transaction
 # A WITH HOLD cursor that got past the guard; to close it at check-in costs a flight.

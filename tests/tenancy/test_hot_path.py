@@ -1,0 +1,129 @@
+"""What a transaction costs, counted: writes to the socket, messages, calls of functions, compiled statements."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import OperationalError
+
+from tenancy.binding import create_tenant_engine
+from tenancy.context import tenant_scope
+from tenancy.driver import AsyncTenantConnection, TenantConnection
+from tenancy.embedded import start
+from tenancy.session import tenant_sessionmaker
+from tests.conftest import FAST, ROLES, SomeTenant, bootstrap
+from tests.models import Person
+
+# Where struct tcp_info of Linux has tcpi_data_segs_out: on a socket without delay, the writes that it took.
+_SEGMENTS_SENT = slice(156, 160)
+
+
+def writes_of(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> int:
+    with socket.socket(fileno=socket.dup(connection.fileno())) as twin:
+        information = twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return int.from_bytes(information[_SEGMENTS_SENT], "little")
+
+
+@pytest.fixture(scope="module")
+def tcp_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The app role's URL over TCP, whose sockets count what they send, of a server of this module's own."""
+    with start(data_dir=tmp_path_factory.mktemp("hot") / "postgres", tcp_port=0, settings=FAST) as server:
+        bootstrap(server.url(), tables=True)
+        server.set_password(ROLES.app, "hot")
+        yield server.tcp_url(role=ROLES.app)
+
+
+@pytest.fixture
+def tcp_engine(tcp_url: str) -> Iterator[Engine]:
+    engine = create_tenant_engine(tcp_url, connect_args={"sslmode": "disable", "gssencmode": "disable"})
+    yield engine
+    engine.dispose()
+
+
+def _driver_of(engine: Engine) -> TenantConnection:
+    pooled = engine.raw_connection()
+    driver = pooled.driver_connection
+    pooled.close()
+    assert isinstance(driver, TenantConnection)
+    return driver
+
+
+def test_transaction_of_one_statement_takes_two_writes(tcp_engine: Engine, acme: SomeTenant) -> None:
+    """Each write is a system call, and wakes the server: BEGIN, the scope and the statement share one."""
+    sessions = tenant_sessionmaker(tcp_engine)
+    driver = _driver_of(tcp_engine)
+
+    def work() -> None:
+        with tenant_scope(acme.id), sessions.begin() as session:
+            session.scalars(select(Person).where(Person.name == "Ada")).all()
+
+    for _ in range(8):  # the fifth prepares the statement
+        work()
+    before = writes_of(driver)
+    work()
+
+    assert writes_of(driver) - before == 2
+
+
+def test_statement_without_parameters_takes_one_write(tcp_engine: Engine, acme: SomeTenant) -> None:
+    driver = _driver_of(tcp_engine)
+
+    with tenant_scope(acme.id), tcp_engine.begin() as connection:
+        connection.execute(text("SELECT name FROM people"))
+        before = writes_of(driver)
+        connection.execute(text("SELECT name FROM people"))
+        taken = writes_of(driver) - before
+
+    assert taken == 1
+
+
+@pytest.mark.parametrize("size", [10, 30_000_000])
+def test_first_statement_may_be_larger_than_the_sockets_buffers(
+    driver: TenantConnection, acme: SomeTenant, size: int
+) -> None:
+    given = "x" * size
+
+    with tenant_scope(acme.id):
+        cursor = driver.execute("SELECT %s::text, current_setting('app.tenant_id')", [given])
+
+        assert cursor.fetchone() == (given, str(acme.id))
+
+
+@pytest.mark.parametrize("size", [10, 30_000_000])
+async def test_first_statement_of_the_asynchronous_driver_may_be_larger_too(
+    async_driver: AsyncTenantConnection, acme: SomeTenant, size: int
+) -> None:
+    given = "x" * size
+
+    with tenant_scope(acme.id):
+        cursor = await async_driver.execute("SELECT %s::text, current_setting('app.tenant_id')", [given])
+
+        assert await cursor.fetchone() == (given, str(acme.id))
+
+
+def test_statement_that_cannot_be_sent_leaves_the_connection_as_it_was(
+    driver: TenantConnection, acme: SomeTenant
+) -> None:
+    with tenant_scope(acme.id):
+        with pytest.raises(psycopg.ProgrammingError, match="but 2 parameters"):
+            driver.execute("SELECT %s", [1, 2])
+
+        assert driver.execute("SELECT current_setting('app.tenant_id')").fetchone() == (str(acme.id),)
+
+
+def test_connection_killed_in_its_first_flight_is_known_to_be_lost(
+    app_engine: Engine, truth: psycopg.Connection[Any], acme: SomeTenant
+) -> None:
+    """The pool must throw it away, and not give it to somebody else with an answer still to come."""
+    with tenant_scope(acme.id), app_engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, TenantConnection)
+        truth.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
+        with pytest.raises(OperationalError) as failed:
+            connection.execute(text("SELECT name FROM people WHERE name = :name"), {"name": "Ada"})
+
+    assert failed.value.connection_invalidated
+    assert driver.closed
