@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     tenant_wait_s: float = Field(
         0.5, ge=0, le=10, description="How long a request beyond that waits, in seconds, before it is a 429."
     )
+    tenant_waiting: int = Field(
+        5, ge=0, le=100, description="Requests of one tenant that wait so at once in one process; more are refused."
+    )
     tenant_statement_timeout_s: float = Field(
         10.0, ge=0.01, le=3600, description="How long one statement of a tenant may take, in seconds."
     )

@@ -82,13 +82,15 @@ def open_database(settings: Settings) -> Database:
         lock_timeout_s=settings.tenant_lock_timeout_s,
         concurrency=settings.tenant_concurrency or None,
         wait_s=settings.tenant_wait_s,
+        waiting=settings.tenant_waiting,
     )
     engine = _engine(settings.database_url, settings, budget_of=lambda _tenant: budget)
     platform_engine = _engine(settings.platform_database_url, settings)
     return Database(
         engine=engine,
         platform_engine=platform_engine,
-        sessions=tenant_sessionmaker(engine),
+        # What was committed is answered as it is: to read it again would take another transaction, and a slot for it.
+        sessions=tenant_sessionmaker(engine, expire_on_commit=False),
         platform_sessions=platform_sessionmaker(platform_engine),
         staff_sessions=tenant_sessionmaker(platform_engine),
     )

@@ -27,6 +27,7 @@ _REFUSALS = {
     "409": "A value that must be unique is in use.",
     "413": "The body is too large.",
     "415": "The body is not JSON.",
+    "429": "The tenant has as much work under way as it may; Retry-After says when to come again.",
 }
 
 

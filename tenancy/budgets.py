@@ -25,7 +25,8 @@ class WorkBudget:
 
     statement_timeout_s, lock_timeout_s: set for each transaction; None leaves what the role has.
     concurrency: transactions open at once on one engine; None sets no bound.
-    wait_s: how long another waits for one of these to end, at most 60; 0 refuses at once. As many may wait as may work.
+    wait_s: how long another waits for one of these to end, at most 60; 0 refuses at once.
+    waiting: how many may wait at once, each holding its thread or task; None for as many as may work.
     Raises: ConfigurationError - a value that is no bound.
     """
 
@@ -33,6 +34,7 @@ class WorkBudget:
     lock_timeout_s: float | None = None
     concurrency: int | None = None
     wait_s: float = 0.25
+    waiting: int | None = None
     settings: tuple[tuple[bytes, None], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -45,6 +47,10 @@ class WorkBudget:
             raise ConfigurationError(
                 f"a wait_s of {self.wait_s!r} is not between 0 and {_LONGEST_WAIT_S:g}",
                 hint="pass a short time: who waits holds a thread, or memory",
+            )
+        if self.waiting is not None and (type(self.waiting) is not int or self.waiting < 0):
+            raise ConfigurationError(
+                f"{self.waiting!r} is not a number of those who wait", hint="pass a whole number, or None"
             )
         timeouts = {"statement_timeout": self.statement_timeout_s, "lock_timeout": self.lock_timeout_s}
         given = {name: _milliseconds(name, seconds) for name, seconds in timeouts.items() if seconds is not None}
@@ -180,7 +186,8 @@ class Budgets:
         with self._lock:
             if _is_taken(room, slot):
                 return None
-            if slot.budget.wait_s == 0 or len(room.waiting) >= (slot.budget.concurrency or 0):
+            waiting = slot.budget.waiting
+            if slot.budget.wait_s == 0 or len(room.waiting) >= (_concurrency(slot) if waiting is None else waiting):
                 raise _busy(slot)
             waiter: Future[None] = Future()
             room.waiting.append((slot, waiter))
@@ -205,10 +212,14 @@ class Budgets:
             self.leave(slot)
 
 
+def _concurrency(slot: Slot) -> int:
+    return slot.budget.concurrency or 0
+
+
 def _is_taken(room: _Room, slot: Slot) -> bool:
     # Counted after it was added: a collection in between can only make room.
     room.taken.add(slot)
-    if len(room.taken) <= (slot.budget.concurrency or 0):
+    if len(room.taken) <= _concurrency(slot):
         return True
     room.taken.discard(slot)
     return False

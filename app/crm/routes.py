@@ -44,6 +44,8 @@ def _added(row: Row) -> Row:
 def _changed(row: Row, change: Body) -> Row:
     for field, value in change.model_dump(exclude_unset=True).items():
         setattr(row, field, value)
+    session().flush()
+    session().refresh(row)  # for `updated_at`, which the server sets
     session().commit()
     return row
 

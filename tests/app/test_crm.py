@@ -5,6 +5,8 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from flask import Flask
+from sqlalchemy import event
 
 from tests.app.conftest import Visitor, add_person, codes, fields
 
@@ -38,6 +40,22 @@ def test_change_moves_updated_at_and_leaves_the_rest(acme: Visitor) -> None:
     assert changed["phone"] == "1"
     assert changed["created_at"] == created["created_at"]
     assert changed["updated_at"] > created["updated_at"]
+
+
+def test_writing_takes_one_transaction_its_answer_included(app: Flask, acme: Visitor) -> None:
+    """After the commit the tenant's slot is someone else's, and a second transaction could be refused."""
+    begun: list[object] = []
+    note = begun.append
+    engine = app.extensions["auth"].database.engine
+    path = f"{PEOPLE}/{add_person(acme)}"
+
+    event.listen(engine, "begin", note)
+    statuses = [acme.post(PEOPLE, json={"name": "Ada"}).status_code]
+    statuses.append(acme.call("PATCH", path, json={"phone": "1"}).status_code)
+    event.remove(engine, "begin", note)
+
+    assert statuses == [201, 200]
+    assert len(begun) == 2
 
 
 def test_null_clears_an_optional_field_and_is_refused_for_a_required_one(acme: Visitor) -> None:

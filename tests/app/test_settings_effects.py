@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import jwt
@@ -210,6 +211,19 @@ def test_request_beyond_the_bound_waits_as_long_as_set(make_app: Callable[..., F
     assert 0.3 <= waited_s < 3
 
 
+@pytest.mark.parametrize(("bound", "expected"), [(0, 429), (1, 200)])
+def test_as_many_requests_wait_as_set(make_app: Callable[..., Flask], acme: Visitor, bound: int, expected: int) -> None:
+    app, ask = app_and_answer(make_app, acme, tenant_concurrency=1, tenant_wait_s=5, tenant_waiting=bound)
+
+    with ThreadPoolExecutor() as threads:
+        with tenant_scope(acme.tenant_id), app.extensions["auth"].database.sessions() as session:
+            session.connection()
+            answer = threads.submit(ask)
+            time.sleep(0.3)
+
+        assert answer.result(timeout=10).status_code == expected
+
+
 @pytest.mark.parametrize("setting", ["tenant_statement_timeout_s", "tenant_lock_timeout_s"])
 def test_statement_that_takes_longer_than_set_is_stopped(
     make_app: Callable[..., Flask], acme: Visitor, truth: Truth, setting: str
@@ -261,6 +275,7 @@ def test_every_setting_is_shown_to_matter() -> None:
         "database_pool_size",
         "tenant_concurrency",
         "tenant_wait_s",
+        "tenant_waiting",
         "tenant_statement_timeout_s",
         "tenant_lock_timeout_s",
     }

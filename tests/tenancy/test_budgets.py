@@ -62,6 +62,12 @@ def test_wait_without_a_bound_is_refused(wait_s: float) -> None:
         WorkBudget(concurrency=1, wait_s=wait_s)
 
 
+@pytest.mark.parametrize("waiting", [-1, 1.5, False])
+def test_number_of_waiting_that_is_no_count_is_refused(waiting: Any) -> None:
+    with pytest.raises(ConfigurationError, match="not a number of those who wait"):
+        WorkBudget(concurrency=1, waiting=waiting)
+
+
 def test_budgets_given_to_an_engine_that_is_guarded_already_are_refused(database: Database) -> None:
     engine = create_tenant_engine(database.url(ROLES.app))
 

@@ -117,6 +117,22 @@ def test_slot_follows_the_tenant_of_each_transaction_of_a_connection(
 
 
 @on_both_drivers
+def test_connection_taken_by_one_tenant_counts_for_the_one_that_uses_it(
+    play: Play, people_url: str, acme: SomeTenant, globex: SomeTenant
+) -> None:
+    budgets = {acme.id: IMPATIENT, globex.id: WorkBudget(concurrency=1, wait_s=0, lock_timeout_s=3)}
+
+    def story(engine: Engine) -> tuple[int, int, list[str]]:
+        with tenant_scope(acme.id):
+            connection = engine.connect()
+        with tenant_scope(globex.id), connection:
+            shown = column(connection, "SELECT current_setting('lock_timeout')")
+            return taken(engine, acme), taken(engine, globex), shown
+
+    assert play(people_url, story, budget_of=budgets.get) == (0, 1, ["3s"])
+
+
+@on_both_drivers
 def test_connection_taken_outside_a_scope_is_refused_at_its_first_statement(
     play: Play, people_url: str, acme: SomeTenant
 ) -> None:
@@ -166,18 +182,22 @@ def test_thread_that_waits_holds_no_connection(people_url: str, acme: SomeTenant
     engine.dispose()
 
 
-def test_no_more_wait_than_may_work(people_url: str, acme: SomeTenant) -> None:
-    engine = create_tenant_engine(people_url, budget_of=same_for_all(PATIENT))
+@pytest.mark.parametrize(("waiting", "bound"), [(None, 1), (0, 0), (3, 3)])
+def test_no_more_wait_than_the_budget_says_or_else_than_may_work(
+    people_url: str, acme: SomeTenant, waiting: int | None, bound: int
+) -> None:
+    budget = WorkBudget(concurrency=1, wait_s=5, waiting=waiting)
+    engine = create_tenant_engine(people_url, budget_of=same_for_all(budget))
 
     with ThreadPoolExecutor() as threads:
         with tenant_scope(acme.id), engine.connect() as connection:
             column(connection, NAMES)
-            waiting = threads.submit(refused, engine, acme)
+            waiters = [threads.submit(refused, engine, acme) for _ in range(bound)]
             time.sleep(0.1)
             started = time.monotonic()
             assert refused(engine, acme) is True
             assert time.monotonic() - started < 1
-        assert waiting.result(timeout=4) is False
+        assert [waiter.result(timeout=4) for waiter in waiters] == [False] * bound
     engine.dispose()
 
 
