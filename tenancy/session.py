@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from sqlalchemy import Engine, Uuid, bindparam, event, inspect
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session, scoped_session, sessionmaker, with_loader_criteria
 
 from tenancy.binding import guard_engine
 from tenancy.context import Scope, current_scope, require_tenant
 from tenancy.errors import ConfigurationError, NoTenantError, PlatformAccessError, WrongTenantError
+from tenancy.replicas import reading_engine
 from tenancy.tables import TENANT_KEY, TenantTable
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class _ScopedSession(Session):
             )
         self._scope = self._scope_for_life()
         super().__init__(*args, **options)
+        if self._scope.reads_only and isinstance(self.bind, Engine):
+            self.bind = reading_engine(self.bind)
 
     def _scope_for_life(self) -> Scope:
         raise ConfigurationError("this session class has no scope", hint="use tenant_sessionmaker(engine)")
@@ -49,6 +53,18 @@ class _ScopedSession(Session):
             f"the session belongs to {self._scope!r}, but the current scope is {now!r}",
             hint="make a new session inside the scope; a session never changes tenant",
         )
+
+    def close(self) -> None:
+        """Close, also past a savepoint that could not be released.
+
+        SQLAlchemy gives up at such a savepoint, and leaves the transaction around it open on a connection taken.
+        """
+        try:
+            super().close()
+        except PendingRollbackError:
+            if not self.in_transaction():
+                raise
+            self.close()
 
     def get(self, entity: Any, ident: Any, **options: Any) -> Any:
         self.check_scope()

@@ -113,6 +113,48 @@ def test_savepoint_rolled_back_in_another_scope_leaves_the_transaction_to_its_te
 
 
 @on_both_drivers
+def test_session_whose_savepoint_failed_to_be_released_gives_its_connection_back(
+    play: Callable[..., Any], database: Database, acme: SomeTenant
+) -> None:
+    def story(engine: Engine) -> tuple[int, list[str]]:
+        with tenant_scope(acme.id):
+            session = tenant_sessionmaker(engine)()
+            session.execute(insert(Tag.__table__).values(label="lost"))
+            session.begin_nested()
+            savepoint = session.begin_nested()
+            with pytest.raises(DBAPIError, match="division by zero"):
+                session.execute(text("SELECT 1/0"))
+            with pytest.raises(DBAPIError, match="InFailedSqlTransaction"):
+                savepoint.commit()
+            session.close()
+            checked_out = engine.pool.checkedout()  # type: ignore[attr-defined]  # of a QueuePool
+            with engine.connect() as connection:
+                return checked_out, column(connection, "SELECT label FROM tags")
+
+    assert play(database.url(ROLES.app), story, pool_size=1, max_overflow=0) == (0, [])
+
+
+@pytest.mark.parametrize("later", ["nobody", "stranger"])
+def test_savepoint_is_released_in_whatever_scope_and_stays_its_tenants(
+    app_engine: Engine, acme: SomeTenant, globex: SomeTenant, later: str
+) -> None:
+    """T066: to release one reads and writes nothing; refused, it would leave a session's connection checked out."""
+    with tenant_scope(acme.id):
+        session = tenant_sessionmaker(app_engine)()
+        session.begin_nested()
+        session.execute(insert(Tag.__table__).values(label="kept"))
+
+    with tenant_scope(globex.id) if later == "stranger" else outside_any_scope():
+        session.commit()
+        session.close()
+
+    with tenant_scope(globex.id), app_engine.connect() as connection:
+        assert column(connection, "SELECT label FROM tags") == []
+    with tenant_scope(acme.id), app_engine.connect() as connection:
+        assert column(connection, "SELECT label FROM tags") == ["kept"]
+
+
+@on_both_drivers
 def test_statement_that_failed_to_be_prepared_runs_after_the_failed_transaction_was_committed(
     play: Callable[..., Any], database: Database, acme: SomeTenant
 ) -> None:
