@@ -23,6 +23,7 @@ from tenancy.transactions import TransactionState
 _ROLLBACK_TO = re.compile(
     r'\s*ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE
 )
+_RELEASE = re.compile(r'\s*RELEASE\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE)
 
 
 def _rolls_back_to(query: Any) -> bool:
@@ -35,16 +36,20 @@ def _rolls_back_to(query: Any) -> bool:
     return isinstance(query, str) and _ROLLBACK_TO.fullmatch(query) is not None
 
 
-def _admit(state: TransactionState, query: Any) -> Sequence[Message]:
-    """Do what TransactionState.admit does, and let ROLLBACK TO pass in any scope.
+def _releases(query: Any) -> bool:
+    return isinstance(query, str) and _RELEASE.fullmatch(query) is not None
 
-    It takes back and reads nothing, and SQLAlchemy sends it when a session is closed that has a savepoint open:
-    refused, as the scope has ended by then, it would leave the connection to nobody.
+
+def _admit(state: TransactionState, query: Any) -> Sequence[Message]:
+    """Do what TransactionState.admit does, and let the end of a savepoint pass in any scope.
+
+    It reads and writes nothing, and SQLAlchemy sends it when a session is closed or committed that has a savepoint
+    open: refused, as the scope has ended by then, it would leave the connection to nobody.
     """
     try:
         return state.admit(query)
     except ScopeError:
-        if state.has_begun and _rolls_back_to(query):
+        if state.has_begun and (_rolls_back_to(query) or _releases(query)):
             return ()
         raise
 
