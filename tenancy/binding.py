@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, reset_rollback
 
@@ -20,9 +20,11 @@ from tenancy.budgets import BudgetOf, Budgets
 from tenancy.connections import CHECK_SQL, check_connection
 from tenancy.context import PlatformAccess, current_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
-from tenancy.errors import ConfigurationError, PlatformAccessError, UnsafeConnectionError
-from tenancy.pools import ration
+from tenancy.errors import ConfigurationError, PlatformAccessError, ScopeError, UnsafeConnectionError
+from tenancy.pools import budgets_of, ration
+from tenancy.replicas import ReplicaRules, add_replicas
 from tenancy.signing import SigningKey, Tokens
+from tenancy.standbys import CONNECT_TIMEOUT_S
 from tenancy.transactions import TransactionState, state_of
 
 if TYPE_CHECKING:
@@ -34,11 +36,19 @@ _OPEN_SESSION = "INSERT INTO tenancy.platform_session (id, actor, reason) VALUES
 
 
 def create_tenant_engine(
-    url: Any, *, signing_key: SigningKey | None = None, budget_of: BudgetOf | None = None, **options: Any
+    url: Any,
+    *,
+    replicas: Sequence[Any] = (),
+    replica_rules: ReplicaRules | None = None,
+    signing_key: SigningKey | None = None,
+    budget_of: BudgetOf | None = None,
+    **options: Any,
 ) -> Engine:
     """Create an engine whose transactions carry the scope they are used in.
 
     url: `postgresql+psycopg://...` for the app or the platform role. options: those of `create_engine`.
+    replicas: URLs of standbys, in the role of `url`; sessions of scopes that only read use one when it is fit to be.
+    replica_rules: when it is; None for the defaults.
     signing_key: for a database whose policies demand signed scopes, and only for such a one.
     budget_of: the work budget of a tenant, None for none. Asked before each transaction, so it answers from memory.
     Every new connection's role, settings and server are checked once, when it is made.
@@ -46,11 +56,20 @@ def create_tenant_engine(
     UnsafeConnectionError - later, at the first connection, if its role could see past the policies.
     """
     _refuse(url, options)
-    return guard_engine(create_engine(url, **options), signing_key=signing_key, budget_of=budget_of)
+    engine = guard_engine(create_engine(url, **options), signing_key=signing_key, budget_of=budget_of)
+    if replicas:
+        _add_replicas(engine, create_engine, replicas, replica_rules, signing_key=signing_key, options=options)
+    return engine
 
 
 def create_async_tenant_engine(
-    url: Any, *, signing_key: SigningKey | None = None, budget_of: BudgetOf | None = None, **options: Any
+    url: Any,
+    *,
+    replicas: Sequence[Any] = (),
+    replica_rules: ReplicaRules | None = None,
+    signing_key: SigningKey | None = None,
+    budget_of: BudgetOf | None = None,
+    **options: Any,
 ) -> AsyncEngine:
     """Create the asynchronous form of `create_tenant_engine`, with the same refusals. Needs the extra `asyncio`."""
     from sqlalchemy.ext.asyncio import create_async_engine  # not at the top: it needs greenlet
@@ -58,7 +77,37 @@ def create_async_tenant_engine(
     _refuse(url, options)
     engine = create_async_engine(url, **options)
     guard_engine(engine.sync_engine, signing_key=signing_key, budget_of=budget_of)
+    if replicas:
+        _add_replicas(
+            engine.sync_engine,
+            lambda url, **options: create_async_engine(url, **options).sync_engine,
+            replicas,
+            replica_rules,
+            signing_key=signing_key,
+            options=options,
+        )
     return engine
+
+
+def _add_replicas(
+    primary: Engine,
+    create: Callable[..., Engine],
+    urls: Sequence[Any],
+    rules: ReplicaRules | None,
+    *,
+    signing_key: SigningKey | None,
+    options: Mapping[str, Any],
+) -> None:
+    connect_args = {"connect_timeout": CONNECT_TIMEOUT_S, **options.get("connect_args", {})}
+    budgets = budgets_of(primary)
+    engines = []
+    for url in map(make_url, urls):
+        _refuse(url, dict(options))
+        timeout = {name: value for name, value in connect_args.items() if name not in url.query}
+        engines.append(guard_engine(create(url, **{**options, "connect_args": timeout}), signing_key=signing_key))
+        if budgets is not None:
+            _give_a_share(engines[-1], budgets)
+    add_replicas(primary, engines, rules or ReplicaRules(), connect_args=connect_args)
 
 
 def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None, budget_of: BudgetOf | None = None) -> Engine:
@@ -88,13 +137,12 @@ def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None, budge
     if signing_key is not None:
         event.listen(engine, "connect", partial(_give_tokens, Tokens(signing_key)), insert=True)  # before the check
     if budget_of is not None:
-        budgets = Budgets(budget_of)
-        event.listen(engine, "connect", partial(_give_budgets, budgets))
-        ration(engine, budgets)
+        _give_a_share(engine, Budgets(budget_of))
     event.listen(engine, "checkout", _refuse_inherited)
     event.listen(engine, "begin", _note_scope)
     event.listen(engine, "begin_twophase", _refuse_two_phase)
     event.listen(engine, "set_engine_execution_options", _refuse_engine_autocommit)
+    event.listen(engine, "handle_error", _say_who_only_reads)
     return engine
 
 
@@ -164,6 +212,11 @@ def _give_tokens(tokens: Tokens, _connection: object, entry: ConnectionPoolEntry
 
 def _give_budgets(budgets: Budgets, _connection: object, entry: ConnectionPoolEntry) -> None:
     state_of(entry.driver_connection).budgets = budgets
+
+
+def _give_a_share(engine: Engine, budgets: Budgets) -> None:
+    event.listen(engine, "connect", partial(_give_budgets, budgets))
+    ration(engine, budgets)
 
 
 def _check_signing(found: Mapping[str, Any], state: TransactionState) -> None:
@@ -246,6 +299,18 @@ def _open_platform_session(connection: Connection, state: TransactionState, acce
         raw.rollback()
     access.session_ids[engine] = opened
     return opened[0]
+
+
+def _say_who_only_reads(context: ExceptionContext) -> ScopeError | None:
+    scope = current_scope()
+    if scope is None or not scope.reads_only:
+        return None
+    if not isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+        return None
+    return ScopeError(
+        f"the statement writes or locks, and the scope is {scope!r}",
+        hint="open tenant_scope(tenant, reads_only=False) around what writes, with a session of its own",
+    )
 
 
 def _refuse_two_phase(_connection: Connection, _xid: object) -> None:

@@ -38,29 +38,44 @@ class Scope:
     finds it closed rather than finding a tenant.
     """
 
-    __slots__ = ("account", "is_open", "platform", "tenant")
+    __slots__ = ("account", "after", "is_open", "platform", "reads_only", "tenant")
 
-    def __init__(self, *, tenant: UUID | None, account: UUID | None, platform: PlatformAccess | None) -> None:
+    def __init__(
+        self,
+        *,
+        tenant: UUID | None,
+        account: UUID | None,
+        platform: PlatformAccess | None,
+        reads_only: bool = False,
+        after: int = 0,
+    ) -> None:
         self.tenant = tenant
         self.account = account
         self.platform = platform
+        self.reads_only = reads_only
+        self.after = after
         self.is_open = True
 
     def is_same(self, other: Scope | None) -> bool:
-        """Tell whether both act for the same tenant, account and platform access."""
+        """Tell whether both act for the same tenant, account and platform access, and may do the same."""
         return self is other or (
             other is not None
             and self.tenant == other.tenant
             and self.account == other.account
             and self.platform is other.platform
+            and self.reads_only == other.reads_only
         )
 
     def __repr__(self) -> str:
         parts = [f"tenant {self.tenant!r}"] if self.tenant else []
         parts += [f"account {self.account!r}"] if self.account else []
         parts += [f"the platform ({self.platform.actor})"] if self.platform else []
+        parts += ["reading only"] if self.reads_only else []
         return ", ".join(parts)
 
+
+# Positions in PostgreSQL's write-ahead log have 64 bits.
+LAST_POSITION = 2**64 - 1
 
 _current: ContextVar[Scope | None] = ContextVar("tenancy_scope", default=None)
 
@@ -132,18 +147,36 @@ class _ScopeBlock:
             )
 
 
-def tenant_scope(tenant: UUID | HasId, account: UUID | HasId | None = None) -> AbstractContextManager[None]:
+def tenant_scope(
+    tenant: UUID | HasId,
+    account: UUID | HasId | None = None,
+    *,
+    reads_only: bool | None = None,
+    after: int | None = None,
+) -> AbstractContextManager[None]:
     """Act for one tenant inside the `with` block; the enclosing scope returns afterwards, also on error.
 
     tenant: its UUID or an object with a UUID `id`. Text is refused: parse it where it enters the program.
     account: who acts. None keeps the account of the enclosing scope, if there is one.
+    reads_only: True begins every transaction READ ONLY, and lets sessions read from a replica. None keeps what the
+    enclosing scope says; only an explicit False lets a block inside a reading scope write.
+    after: a position from `tenancy.replicas.position_of`; a replica that is not as far is not read. None for what
+    this process has written itself, which is always waited for.
     Inside `platform_scope` the block acts as platform staff in this one tenant and may write.
-    Raises: TypeError - the tenant is neither a UUID nor has one as its `id`.
+    Raises: TypeError - the tenant is neither a UUID nor has one as its `id`. ValueError - `after` is no position.
     """
     outer = current_scope()
     acting = _uuid_of(account, "account") if account is not None else (outer.account if outer else None)
-    platform = outer.platform if outer else None
-    return _ScopeBlock(Scope(tenant=_uuid_of(tenant, "tenant"), account=acting, platform=platform))
+    scope = Scope(tenant=_uuid_of(tenant, "tenant"), account=acting, platform=outer.platform if outer else None)
+    if after is not None and not 0 <= after <= LAST_POSITION:
+        raise ValueError(f"after must be a position in the write-ahead log, not {after!r}")
+    if outer is not None:
+        scope.reads_only, scope.after = outer.reads_only, outer.after
+    if reads_only is not None:
+        scope.reads_only = reads_only
+    if after is not None:
+        scope.after = max(scope.after, after)
+    return _ScopeBlock(scope)
 
 
 def account_scope(account: UUID | HasId) -> AbstractContextManager[None]:

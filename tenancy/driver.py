@@ -18,6 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from tenancy.errors import ConfigurationError, ScopeError, StatementRefusedError
 from tenancy.flights import AsyncFlight, Flight, Message, send_ahead
+from tenancy.positions import POSITION_SQL, Write
 from tenancy.transactions import TransactionState
 
 _ROLLBACK_TO = re.compile(
@@ -157,19 +158,36 @@ class TenantConnection(psycopg.Connection[Any]):
             with super().transaction(savepoint_name, force_rollback) as block:
                 self._send(self.state.open())
                 yield block
+                write = self.state.write_to_note() if is_outermost else None
+            if write is not None:
+                with write:
+                    write.ended_at(psycopg.Cursor(self).execute(POSITION_SQL).fetchall()[0][0])
         finally:
             if is_outermost:
                 self.state.ended()
                 self.state.leave()
 
     def commit(self) -> None:
+        write = self.state.write_to_note()
         self.state.ended()
         # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
         end = super().rollback if self.info.transaction_status == TransactionStatus.INERROR else super().commit
         try:
-            end()
+            if write is None:
+                end()
+            else:
+                self._commit_and_note(write)
         finally:
             self.state.leave()
+
+    def _commit_and_note(self, write: Write) -> None:
+        """Commit, and ask in the same flight where in the write-ahead log that was."""
+        asking = psycopg.Cursor(self)
+        with write:
+            with self.pipeline():
+                psycopg.Cursor(self).execute("COMMIT", prepare=False)
+                asking.execute(POSITION_SQL)
+            write.ended_at(asking.fetchall()[0][0])
 
     def rollback(self) -> None:
         try:
@@ -279,19 +297,37 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
             async with super().transaction(savepoint_name, force_rollback) as block:
                 await self._send(self.state.open())
                 yield block
+                write = self.state.write_to_note() if is_outermost else None
+            if write is not None:
+                with write:
+                    asking = await psycopg.AsyncCursor(self).execute(POSITION_SQL)
+                    write.ended_at((await asking.fetchall())[0][0])
         finally:
             if is_outermost:
                 self.state.ended()
                 self.state.leave()
 
     async def commit(self) -> None:
+        write = self.state.write_to_note()
         self.state.ended()
         # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
         end = super().rollback if self.info.transaction_status == TransactionStatus.INERROR else super().commit
         try:
-            await end()
+            if write is None:
+                await end()
+            else:
+                await self._commit_and_note(write)
         finally:
             self.state.leave()
+
+    async def _commit_and_note(self, write: Write) -> None:
+        """Commit, and ask in the same flight where in the write-ahead log that was."""
+        asking = psycopg.AsyncCursor(self)
+        with write:
+            async with self.pipeline():
+                await psycopg.AsyncCursor(self).execute("COMMIT", prepare=False)
+                await asking.execute(POSITION_SQL)
+            write.ended_at((await asking.fetchall())[0][0])
 
     async def rollback(self) -> None:
         try:

@@ -15,12 +15,14 @@ from tenancy.budgets import Budgets, Slot
 from tenancy.context import Scope, current_scope
 from tenancy.errors import ConfigurationError, NoTenantError, StatementRefusedError, WrongTenantError
 from tenancy.flights import Message
+from tenancy.positions import Positions, Write
 from tenancy.signing import Tokens
 from tenancy.statements import admit, admit_copy
 
 _PING = ";"  # SQLAlchemy's pre-ping on PostgreSQL: it must not begin a transaction
 # A WITH HOLD cursor that got past the guard; to close it at check-in costs a flight.
 _CLOSE_ALL: Message = (b"CLOSE ALL", None)
+_READ_ONLY: Message = (b"SET TRANSACTION READ ONLY", None)
 _BIND = b"CALL tenancy.bind_scope($1, $2, $3, $4)"
 _ISOLATION = {level: level.name.replace("_", " ") for level in IsolationLevel}
 
@@ -37,6 +39,8 @@ class TransactionState:
         self.is_platform = False
         self.tokens: Tokens | None = None  # of a database that verifies scopes
         self.budgets: Budgets | None = None  # of an engine that has any
+        self.positions: Positions | None = None  # of an engine that has replicas
+        self.replica: object | None = None  # the one that the connection is to
         self._slot: Slot | None = None
         self._forget()
 
@@ -134,6 +138,14 @@ class TransactionState:
             hint="open a new session or connection inside the scope; a transaction never changes tenant",
         )
 
+    def write_to_note(self) -> Write | None:
+        """Return what is told where the transaction's commit ends; None when nobody needs to know."""
+        if self.positions is None or not self.has_written or self.is_internal:
+            return None
+        if self._status != TransactionStatus.INTRANS or (self.scope is not None and self.scope.reads_only):
+            return None
+        return Write(self.positions, self.scope)
+
     def ended(self) -> bool:
         """Forget the transaction; tell whether it could as well be committed as rolled back.
 
@@ -147,7 +159,7 @@ class TransactionState:
         """BEGIN and the settings. All are sent each time, so that no session-wide value shows through."""
         scope = self.scope
         if self.is_internal:  # the check of a new connection must see what is set outside any transaction
-            return (self._begin(reads_across=False),)
+            return (self._begin(only_reads=False),)
         tenant, account = (scope.tenant, scope.account) if scope else (None, None)
         scoped: tuple[Message, ...]
         if self.tokens is not None:
@@ -161,17 +173,18 @@ class TransactionState:
             )
         if self._slot is not None:
             scoped += self._slot.budget.settings
+        only_reads = scope is not None and (scope.reads_only or (scope.platform is not None and scope.tenant is None))
         if self._status != TransactionStatus.IDLE:  # inside psycopg's own transaction block
-            return scoped
-        return (self._begin(reads_across=bool(scope and scope.platform and scope.tenant is None)), *scoped)
+            return (_READ_ONLY, *scoped) if only_reads else scoped
+        return (self._begin(only_reads=only_reads), *scoped)
 
-    def _begin(self, *, reads_across: bool) -> Message:
+    def _begin(self, *, only_reads: bool) -> Message:
         connection = self.connection
         parts = ["BEGIN"]
         if connection.isolation_level is not None:
             parts.append(f"ISOLATION LEVEL {_ISOLATION[connection.isolation_level]}")
-        if connection.read_only is not None or reads_across:
-            parts.append("READ ONLY" if reads_across or connection.read_only else "READ WRITE")
+        if connection.read_only is not None or only_reads:
+            parts.append("READ ONLY" if only_reads or connection.read_only else "READ WRITE")
         if connection.deferrable is not None:
             parts.append("DEFERRABLE" if connection.deferrable else "NOT DEFERRABLE")
         return " ".join(parts).encode(), None

@@ -1,0 +1,266 @@
+"""Read replicas: sessions of reading scopes use a standby that is known to have replayed what they must see."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakMethod
+
+import psycopg
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.base import OptionEngine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from tenancy.context import Scope, current_scope, require_tenant
+from tenancy.errors import UnsafeConnectionError
+from tenancy.positions import Positions
+from tenancy.standbys import IDENTITY_SQL, LOOK_SQL, Look, NotAReplicaError, Replica, ReplicaRules, Watch, row_of
+from tenancy.transactions import state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = ["Replica", "ReplicaRules", "add_replicas", "position_of", "reading_engine", "replicas_of"]
+
+_OPTION = "tenancy_replicas"  # the execution option of the primary's engine that holds its Replicas
+
+
+class Replicas:
+    """The replicas of one primary, and the threads that look at them: a request never waits for a server to answer."""
+
+    def __init__(
+        self, primary: Engine, engines: Sequence[Engine], rules: ReplicaRules, connect_args: Mapping[str, Any]
+    ) -> None:
+        self.positions = Positions()
+        self.all = [Replica(engine, rules, connect_args) for engine in engines]
+        self._rules = rules
+        self._is_async = primary.dialect.is_async
+        self._identity = ""
+        self._turn = itertools.count()
+        self._forget()
+        event.listen(primary, "connect", self._meet_primary)
+        event.listen(primary, "handle_error", self._on_error)
+        event.listen(primary, "engine_disposed", self._dispose)
+        for replica in self.all:
+            event.listen(replica.engine, "connect", self._greeter(replica))
+
+    def _forget(self) -> None:
+        self._pid: int | None = None  # of the process whose threads look
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._asked = [threading.Event() for _ in self.all]
+        self._waiting: list[tuple[int, Future[Replica]]] = []
+
+    def take(self, scope: Scope | None) -> PoolProxiedConnection | None:
+        """Return a connection to a replica on which the scope sees all it must; None for the primary."""
+        if scope is None or not scope.reads_only or scope.tenant is None or scope.platform is not None:
+            return None
+        if not self._identity:
+            return None  # the first connection of a process is the primary's: it tells who is its replica
+        if self._pid != os.getpid():
+            self._start()
+        needed = max(self.positions.needed(scope), scope.after)
+        replica = self._choose(needed) or self._wait(needed)
+        for _ in self.all:
+            if replica is None:
+                break
+            connection = self._connect(replica)
+            if connection is not None:
+                if replica.replayed >= needed:  # still, if the connection is to a server that was restarted
+                    return connection
+                connection.close()
+            replica = self._choose(needed)
+        return None
+
+    def _connect(self, replica: Replica) -> PoolProxiedConnection | None:
+        """Return a connection; None when there is none to be had, and nothing was sent yet."""
+        try:
+            return replica.engine.raw_connection()
+        except (psycopg.OperationalError, OperationalError, NotAReplicaError, UnsafeConnectionError) as error:
+            if isinstance(error, UnsafeConnectionError) and not isinstance(error.__cause__, psycopg.OperationalError):
+                raise  # a role that sees past the policies: nobody should get used to that
+            replica.set_aside(str(error), for_s=self._rules.look_every_s)
+            return None
+
+    def _choose(self, needed: int) -> Replica | None:
+        first = next(self._turn) % len(self.all)
+        in_turn = self.all[first:] + self.all[:first]
+        return next((replica for replica in in_turn if replica.replayed >= needed and replica.is_healthy), None)
+
+    def _wait(self, needed: int) -> Replica | None:
+        """Wait for a replica to get there. One that has not moved since the last time is not waited for again."""
+        hopeful = [each for each in self.all if each.is_healthy and each.replayed != each.waited_in_vain_at]
+        if not hopeful or not self._rules.wait_s:
+            return None
+        waiter: Future[Replica] = Future()
+        entry = (needed, waiter)
+        with self._lock:
+            self._waiting.append(entry)
+        try:
+            for asked in self._asked:
+                asked.set()
+            self._pause(waiter)
+        finally:
+            with self._lock, suppress(ValueError):  # the engine was disposed of meanwhile
+                self._waiting.remove(entry)
+        if waiter.done():
+            return waiter.result()
+        for replica in hopeful:
+            replica.waited_in_vain_at = replica.replayed
+        return None
+
+    def _pause(self, waiter: Future[Replica]) -> None:
+        if not self._is_async:
+            with suppress(TimeoutError):
+                waiter.result(timeout=self._rules.wait_s)
+            return
+        from sqlalchemy.util import await_only  # not at the top: it needs greenlet
+
+        await_only(asyncio.wait([asyncio.wrap_future(waiter)], timeout=self._rules.wait_s))
+
+    # Looking ------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Start the threads: at the first read, and again in a forked child or after Engine.dispose."""
+        if self._pid not in (None, os.getpid()):
+            self._forget()  # the parent's threads are not here, and its locks may be held
+        with self._lock:
+            if self._pid is not None:
+                return
+            self._pid = os.getpid()
+            look = cast("WeakMethod[Look]", WeakMethod(self._look))
+            for replica, asked in zip(self.all, self._asked, strict=True):
+                Watch(replica, look, asked=asked, stopping=self._stopping)
+
+    def _look(self, replica: Replica, connection: psycopg.Connection[Any]) -> bool:
+        """Look at a replica; tell whether somebody waits for it to move on."""
+        asked_at = monotonic()
+        cursor = connection.execute(LOOK_SQL)
+        with suppress(NotAReplicaError):
+            replica.see(row_of(cursor.description, cursor.fetchone()), self._identity, asked_at=asked_at)
+            self._tell(replica)
+        return bool(self._waiting) and replica.is_healthy
+
+    def _tell(self, replica: Replica) -> None:
+        with self._lock:
+            for needed, waiter in self._waiting:
+                if needed <= replica.replayed and not waiter.done():
+                    with suppress(InvalidStateError):  # cancelled in this moment
+                        waiter.set_result(replica)
+
+    def _dispose(self, _engine: Engine) -> None:
+        self._stopping.set()
+        for asked in self._asked:
+            asked.set()
+        is_ours = self._pid in (None, os.getpid())
+        self._forget()
+        for replica in self.all:
+            replica.engine.dispose(close=is_ours)
+
+    # New connections ----------------------------------------------------------------------------------
+
+    def _meet_primary(self, connection: Any, entry: ConnectionPoolEntry) -> None:
+        state_of(entry.driver_connection).positions = self.positions
+        with _closing_on_error(connection):
+            self._identity = _ask(connection, entry, IDENTITY_SQL)["identity"]
+
+    def _greeter(self, replica: Replica) -> Callable[[Any, ConnectionPoolEntry], None]:
+        def greet(connection: Any, entry: ConnectionPoolEntry) -> None:
+            state_of(entry.driver_connection).replica = replica
+            asked_at = monotonic()
+            with _closing_on_error(connection):
+                replica.see(_ask(connection, entry, LOOK_SQL), self._identity, asked_at=asked_at)
+
+        return greet
+
+    def _on_error(self, context: ExceptionContext) -> None:
+        """Set a replica aside whose connection broke; the primary's connections are none the worse for it."""
+        connection = context.connection
+        if not context.is_disconnect or connection is None or connection.closed or connection.invalidated:
+            return
+        replica = state_of(connection.connection.driver_connection).replica
+        if isinstance(replica, Replica):
+            context.invalidate_pool_on_disconnect = False
+            replica.set_aside(str(context.original_exception))
+
+
+class ReadingEngine(OptionEngine):
+    """The primary's engine in every respect, but its connections are a replica's whenever one may be read."""
+
+    replicas: Replicas
+
+    def raw_connection(self) -> PoolProxiedConnection:
+        return self.replicas.take(current_scope()) or super().raw_connection()
+
+
+def add_replicas(
+    primary: Engine, engines: Sequence[Engine], rules: ReplicaRules, *, connect_args: Mapping[str, Any]
+) -> None:
+    """Let sessions of reading scopes on the primary's engine read from these, guarded as it is.
+
+    connect_args: what the engines pass to their driver beside their URLs.
+    """
+    primary.update_execution_options(**{_OPTION: Replicas(primary, engines, rules, connect_args)})
+
+
+def reading_engine(bind: Engine) -> Engine:
+    """Return what a session of a reading scope is bound to instead: the same where there are no replicas."""
+    replicas = bind.get_execution_options().get(_OPTION)
+    if replicas is None:
+        return bind
+    engine = ReadingEngine(bind, {})
+    engine.replicas = replicas
+    return engine
+
+
+def replicas_of(engine: Engine | AsyncEngine) -> Sequence[Replica]:
+    """Return an engine's replicas, for a gauge or a test; empty when it was given none."""
+    replicas = engine.get_execution_options().get(_OPTION)
+    return () if replicas is None else tuple(replicas.all)
+
+
+def position_of(engine: Engine | AsyncEngine) -> int:
+    """Return how far a replica must be to show the current scope what this process has written through the engine.
+
+    For `tenant_scope(..., after=...)` in another process. 0 when nothing was written lately, and without replicas.
+    Raises: NoTenantError - there is no scope.
+    """
+    replicas = engine.get_execution_options().get(_OPTION)
+    scope = current_scope()
+    if scope is None or scope.account is None:
+        require_tenant()
+    found: int = 0 if replicas is None or scope is None else max(replicas.positions.needed(scope), scope.after)
+    return found
+
+
+@contextmanager
+def _closing_on_error(connection: Any) -> Iterator[None]:
+    """Close a new connection that is refused: a pool forgets it, and would leave it open."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _ask(connection: Any, entry: ConnectionPoolEntry, statement: str) -> dict[str, Any]:
+    """Ask a question on a new connection, outside any scope."""
+    state_of(entry.driver_connection).note(internal=True)
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        return row_of(cursor.description, cursor.fetchone())
+    finally:
+        cursor.close()
+        connection.rollback()
