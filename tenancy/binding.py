@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect, ExceptionContext
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, reset_rollback
 
 from tenancy.budgets import BudgetOf, Budgets
 from tenancy.connections import CHECK_SQL, check_connection
-from tenancy.context import PlatformAccess, current_scope
-from tenancy.driver import AsyncTenantConnection, TenantConnection
-from tenancy.errors import ConfigurationError, PlatformAccessError, ScopeError, UnsafeConnectionError
+from tenancy.context import current_scope
+from tenancy.dialects import TenantDialect, guard_dialect, refuse_autocommit, unsafe_option
+from tenancy.errors import ConfigurationError, ScopeError, UnsafeConnectionError
 from tenancy.pools import budgets_of, ration
 from tenancy.replicas import ReplicaRules, add_replicas
 from tenancy.signing import SigningKey, Tokens
@@ -29,10 +26,6 @@ from tenancy.transactions import TransactionState, state_of
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
-
-# A platform session lives an hour on the server; a new one is opened well before.
-_SESSION_LIFE_S = 50 * 60.0
-_OPEN_SESSION = "INSERT INTO tenancy.platform_session (id, actor, reason) VALUES (%s, %s, %s)"
 
 
 def create_tenant_engine(
@@ -120,11 +113,11 @@ def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None, budge
     if getattr(engine.dialect, "driver", "") != "psycopg":
         raise _wrong_driver(f"{engine.dialect.name}+{engine.dialect.driver}")
     if getattr(engine.dialect, "skip_autocommit_rollback", False):
-        raise _unsafe_option("skip_autocommit_rollback", True)
+        raise unsafe_option("skip_autocommit_rollback", True)
     if getattr(engine.pool, "_reset_on_return", reset_rollback) is not reset_rollback:
-        raise _unsafe_option("pool_reset_on_return", "not rollback")
-    _refuse_engine_autocommit(engine, engine.get_execution_options())
-    if event.contains(engine, "begin", _note_scope):
+        raise unsafe_option("pool_reset_on_return", "not rollback")
+    refuse_autocommit(engine.get_execution_options())
+    if isinstance(engine.dialect, TenantDialect):
         for name, given in (("signing_key", signing_key), ("budget_of", budget_of)):
             if given is not None:
                 raise ConfigurationError(
@@ -132,16 +125,13 @@ def guard_engine(engine: Engine, *, signing_key: SigningKey | None = None, budge
                     hint=f"pass {name} where the engine is guarded first",
                 )
         return engine
-    event.listen(engine, "do_connect", _connect)
+    guard_dialect(engine)
     event.listen(engine, "connect", _check, insert=True)  # before SQLAlchemy's own first statements
     if signing_key is not None:
         event.listen(engine, "connect", partial(_give_tokens, Tokens(signing_key)), insert=True)  # before the check
     if budget_of is not None:
         _give_a_share(engine, Budgets(budget_of))
     event.listen(engine, "checkout", _refuse_inherited)
-    event.listen(engine, "begin", _note_scope)
-    event.listen(engine, "begin_twophase", _refuse_two_phase)
-    event.listen(engine, "set_engine_execution_options", _refuse_engine_autocommit)
     event.listen(engine, "handle_error", _say_who_only_reads)
     return engine
 
@@ -152,39 +142,20 @@ def _refuse(url: Any, options: dict[str, Any]) -> None:
         raise _wrong_driver(parsed.drivername)
     levels = (options.get("isolation_level"), options.get("execution_options", {}).get("isolation_level"))
     if any(str(level).upper() == "AUTOCOMMIT" for level in levels):
-        raise _unsafe_option("isolation_level", "AUTOCOMMIT")
+        raise unsafe_option("isolation_level", "AUTOCOMMIT")
     if options.get("skip_autocommit_rollback"):
-        raise _unsafe_option("skip_autocommit_rollback", True)
+        raise unsafe_option("skip_autocommit_rollback", True)
     if options.get("pool_reset_on_return", "rollback") not in ("rollback", True):
-        raise _unsafe_option("pool_reset_on_return", options["pool_reset_on_return"])
+        raise unsafe_option("pool_reset_on_return", options["pool_reset_on_return"])
     for name in ("creator", "async_creator", "pool"):
         if name in options:
-            raise _unsafe_option(name, options[name])
+            raise unsafe_option(name, options[name])
 
 
 def _wrong_driver(found: str) -> ConfigurationError:
     return ConfigurationError(
         f"a tenant engine needs the psycopg driver, not {found!r}", hint="write the URL as postgresql+psycopg://..."
     )
-
-
-def _unsafe_option(name: str, value: object) -> ConfigurationError:
-    return ConfigurationError(
-        f"{name}={value!r} lets a statement run without its tenant, or with the last one's",
-        hint=f"leave {name} at its default on a tenant engine",
-    )
-
-
-def _connect(
-    dialect: Dialect, _entry: ConnectionPoolEntry, args: list[Any], options: dict[str, Any]
-) -> DBAPIConnection | None:
-    if "cursor_factory" in options:  # psycopg would use it instead of the cursor that binds
-        raise _unsafe_option("cursor_factory", options["cursor_factory"])
-    options["autocommit"] = True
-    if dialect.is_async:
-        options["async_creator_fn"] = AsyncTenantConnection.connect
-        return None
-    return TenantConnection.connect(*args, **options)  # type: ignore[return-value]  # a DBAPI connection, untyped as one
 
 
 def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
@@ -250,57 +221,6 @@ def _refuse_inherited(_connection: object, entry: ConnectionPoolEntry, proxy: Po
         raise DisconnectionError("the connection belongs to the parent process")
 
 
-def _note_scope(connection: Connection) -> None:
-    state = state_of(connection.connection.driver_connection)
-    scope = current_scope()
-    if state.is_platform:
-        if scope is None or scope.platform is None:
-            raise PlatformAccessError(
-                "the platform engine was used outside a platform scope",
-                hint='open one: with platform_scope(actor="...", reason="..."): ...',
-            )
-        state.note(session_id=_open_platform_session(connection, state, scope.platform))
-    elif scope is not None and scope.platform is not None and scope.tenant is None:
-        raise PlatformAccessError(
-            "a platform scope reads across tenants, and this engine's role may not",
-            hint="use platform_sessionmaker(platform_engine), whose URL names the platform role",
-        )
-    else:
-        state.note()
-
-
-def _open_platform_session(connection: Connection, state: TransactionState, access: PlatformAccess) -> UUID:
-    """Commit the audit row first, in a transaction of its own, so that no rollback erases it.
-
-    A standby cannot take one. There the scope acts under the row that it committed on another engine, its
-    primary's: once that row has been replicated the policies know it, and until then they show nothing.
-    """
-    engine = connection.engine
-    known = access.session_ids.get(engine)
-    if known is not None and time.monotonic() - known[1] < _SESSION_LIFE_S:
-        return known[0]
-    session_id = uuid4()
-    state.note(internal=True)
-    raw = connection.connection
-    cursor = raw.cursor()
-    try:
-        cursor.execute(_OPEN_SESSION, (session_id, access.actor, access.reason))
-        raw.commit()
-        opened = (session_id, time.monotonic())
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        opened = max(access.session_ids.values(), key=itemgetter(1), default=(session_id, -_SESSION_LIFE_S))
-        if time.monotonic() - opened[1] >= _SESSION_LIFE_S:
-            raise PlatformAccessError(
-                "the audit row of a platform scope cannot be written: the server is read-only",
-                hint="in the same platform_scope, use an engine of its primary first; the row arrives by replication",
-            ) from error
-    finally:
-        cursor.close()
-        raw.rollback()
-    access.session_ids[engine] = opened
-    return opened[0]
-
-
 def _say_who_only_reads(context: ExceptionContext) -> ScopeError | None:
     scope = current_scope()
     if scope is None or not scope.reads_only:
@@ -311,14 +231,3 @@ def _say_who_only_reads(context: ExceptionContext) -> ScopeError | None:
         f"the statement writes or locks, and the scope is {scope!r}",
         hint="open tenant_scope(tenant, reads_only=False) around what writes, with a session of its own",
     )
-
-
-def _refuse_two_phase(_connection: Connection, _xid: object) -> None:
-    raise ConfigurationError(
-        "a prepared transaction outlives the connection that carries its tenant", hint="leave twophase off"
-    )
-
-
-def _refuse_engine_autocommit(_engine: Engine, options: Mapping[str, Any]) -> None:
-    if str(options.get("isolation_level")).upper() == "AUTOCOMMIT":
-        raise _unsafe_option("isolation_level", "AUTOCOMMIT")

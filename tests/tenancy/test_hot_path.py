@@ -1,20 +1,23 @@
 """What a transaction costs, counted: writes to the socket, messages, calls of functions, compiled statements."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, insert, select, text, update
+from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import selectinload
 
-from tenancy.binding import create_tenant_engine
+from tenancy.binding import create_async_tenant_engine, create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.embedded import start
 from tenancy.session import tenant_sessionmaker
-from tests.conftest import FAST, ROLES, SomeTenant, bootstrap
+from tests.conftest import FAST, ROLES, Database, SomeTenant, bootstrap
 from tests.models import Person
 
 # Where struct tcp_info of Linux has tcpi_data_segs_out: on a socket without delay, the writes that it took.
@@ -127,3 +130,48 @@ def test_connection_killed_in_its_first_flight_is_known_to_be_lost(
 
     assert failed.value.connection_invalidated
     assert driver.closed
+
+
+@pytest.mark.parametrize("create", [create_tenant_engine, create_async_tenant_engine])
+def test_guarded_engine_listens_to_no_event_of_transactions(create: Any, database: Database) -> None:
+    """One listener for `begin` would make SQLAlchemy dispatch six events for a transaction of one statement."""
+    engine = create(database.url(ROLES.app))
+
+    assert not getattr(engine, "sync_engine", engine)._has_events
+
+
+def test_statement_is_compiled_once_for_all_tenants(
+    app_engine: Engine, make_tenant: Callable[..., SomeTenant], person_of: Callable[..., UUID]
+) -> None:
+    """Of every kind of statement that the ORM sends; the predicate's value is no part of the text."""
+    tenants = [make_tenant("cached") for _ in range(3)]
+    sessions, seen = tenant_sessionmaker(app_engine), []
+
+    def look(_connection: Any, _cursor: Any, _sql: str, _given: Any, context: Any, _many: bool) -> None:
+        if context.compiled is not None:
+            seen.append(context.cache_hit)
+
+    def work(tenant: SomeTenant) -> None:
+        known = person_of(tenant, company_id=None)
+        with tenant_scope(tenant.id), sessions.begin() as session:
+            person = session.get(Person, known)
+            assert person is not None
+            assert person.reports == []
+            session.scalars(select(Person).options(selectinload(Person.company)).where(Person.name == "Ada")).all()
+            session.execute(update(Person).where(Person.id == known).values(name="Eve"))
+            session.refresh(person)
+            session.execute(insert(Person), [{"name": "Bob", "email": f"{known}@test.example"}])
+            person.name = "Zoe"
+            session.flush()
+            session.delete(person)
+
+    work(tenants[0])
+    event.listen(app_engine, "before_cursor_execute", look)
+    try:
+        for tenant in tenants[1:]:
+            work(tenant)
+    finally:
+        event.remove(app_engine, "before_cursor_execute", look)
+
+    assert len(seen) == 22
+    assert set(seen) == {CacheStats.CACHE_HIT}

@@ -233,8 +233,8 @@ def test_long_scope_opens_a_new_session_before_the_old_one_expires(
         assert scope is not None
         assert scope.platform is not None
         for age_s, rows in ((0, 1), (49 * 60, 1), (51 * 60, 2)):
-            if known := scope.platform.session_ids.get(platform_engine):
-                scope.platform.session_ids[platform_engine] = (known[0], monotonic() - age_s)
+            if known := scope.platform.session_ids.get(platform_engine.dialect):
+                scope.platform.session_ids[platform_engine.dialect] = (known[0], monotonic() - age_s)
             with platform_sessions() as session:
                 session.execute(select(1))
             assert truth.execute(counted, [why]).fetchone() == (rows,)
