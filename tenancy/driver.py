@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 
 from tenancy.errors import ConfigurationError, ScopeError, StatementRefusedError
 from tenancy.flights import AsyncFlight, Flight, Message, send_ahead
-from tenancy.positions import POSITION_SQL, Write
+from tenancy.positions import COMMIT, POSITION_SQL, Write
 from tenancy.transactions import TransactionState
 
 _ROLLBACK_TO = re.compile(
@@ -184,8 +184,8 @@ class TenantConnection(psycopg.Connection[Any]):
         """Commit, and ask in the same flight where in the write-ahead log that was."""
         asking = psycopg.Cursor(self)
         with write:
-            with self.pipeline():
-                psycopg.Cursor(self).execute("COMMIT", prepare=False)
+            with self.flight() as flight:
+                send_ahead(flight, (COMMIT,))
                 asking.execute(POSITION_SQL)
             write.ended_at(asking.fetchall()[0][0])
 
@@ -324,8 +324,8 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         """Commit, and ask in the same flight where in the write-ahead log that was."""
         asking = psycopg.AsyncCursor(self)
         with write:
-            async with self.pipeline():
-                await psycopg.AsyncCursor(self).execute("COMMIT", prepare=False)
+            async with self.flight() as flight:
+                send_ahead(flight, (COMMIT,))
                 await asking.execute(POSITION_SQL)
             write.ended_at((await asking.fetchall())[0][0])
 

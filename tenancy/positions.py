@@ -12,7 +12,8 @@ import psycopg
 
 from tenancy.context import LAST_POSITION, Scope
 
-# Asked in the flight of COMMIT. Not the flushed position: with synchronous_commit off that is before the commit.
+COMMIT = (b"COMMIT", None)
+# Asked in the same flight. Not the flushed position: with synchronous_commit off that is before the commit.
 POSITION_SQL = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text"
 
 _KEPT = 4096

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import select
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Replica", "ReplicaRules", "add_replicas", "position_of", "reading_engine", "replicas_of"]
 
 _OPTION = "tenancy_replicas"  # the execution option of the primary's engine that holds its Replicas
+_STARTED_AT = "tenancy_started_at"  # in a connection's info: when its server was started
 
 
 class Replicas:
@@ -86,7 +88,11 @@ class Replicas:
     def _connect(self, replica: Replica) -> PoolProxiedConnection | None:
         """Return a connection; None when there is none to be had, and nothing was sent yet."""
         try:
-            return replica.engine.raw_connection()
+            connection = replica.engine.raw_connection()
+            while _is_stale(connection, replica):  # a new one is not
+                connection.invalidate()
+                connection = replica.engine.raw_connection()
+            return connection
         except (psycopg.OperationalError, OperationalError, NotAReplicaError, UnsafeConnectionError) as error:
             if isinstance(error, UnsafeConnectionError) and not isinstance(error.__cause__, psycopg.OperationalError):
                 raise  # a role that sees past the policies: nobody should get used to that
@@ -180,7 +186,9 @@ class Replicas:
             state_of(entry.driver_connection).replica = replica
             asked_at = monotonic()
             with _closing_on_error(connection):
-                replica.see(_ask(connection, entry, LOOK_SQL), self._identity, asked_at=asked_at)
+                found = _ask(connection, entry, LOOK_SQL)
+                replica.see(found, self._identity, asked_at=asked_at)
+            entry.info[_STARTED_AT] = found["started_at"]
 
         return greet
 
@@ -242,6 +250,16 @@ def position_of(engine: Engine | AsyncEngine) -> int:
         require_tenant()
     found: int = 0 if replicas is None or scope is None else max(replicas.positions.needed(scope), scope.after)
     return found
+
+
+def _is_stale(connection: PoolProxiedConnection, replica: Replica) -> bool:
+    """Tell whether a pooled connection is to a server that has ended since, as far as this side can know."""
+    if connection.info.get(_STARTED_AT) != replica.started_at:
+        return True
+    driver_connection = cast("psycopg.Connection[Any]", connection.driver_connection)
+    ready = select.poll()
+    ready.register(driver_connection.pgconn.socket, select.POLLIN)
+    return bool(ready.poll(0))  # an idle server that speaks says farewell
 
 
 @contextmanager

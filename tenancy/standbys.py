@@ -78,7 +78,7 @@ class Replica:
         self.connect_args = connect_args
         self.replayed = 0
         self.waited_in_vain_at = -1
-        self._started_at = ""
+        self.started_at = ""
         self._seen_at = self._out_until = -math.inf
 
     @property
@@ -109,9 +109,9 @@ class Replica:
         else:
             position = parse_position(found["replayed"])
             # A server that was restarted may have gone back to what it had on disk.
-            is_same = found["started_at"] == self._started_at
+            is_same = found["started_at"] == self.started_at
             self.replayed = max(position, self.replayed) if is_same else position
-            self._started_at = found["started_at"]
+            self.started_at = found["started_at"]
             if self._seen_at == -math.inf:
                 log.info("replica.healthy", extra={"replica": self._name})
             self._seen_at = asked_at
