@@ -7,8 +7,7 @@ import random
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -30,7 +29,6 @@ class Tally:
     refusals: Counter[str] = field(default_factory=Counter)  # 429, by tenant
     foreign: list[str] = field(default_factory=list)
     checked: int = 0
-    begun: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
     def of(self, *operations: str, tenants: Callable[[str], bool] = lambda _name: True) -> list[float]:
@@ -45,15 +43,6 @@ class Tally:
     def errors_of(self, tenants: Callable[[str], bool]) -> int:
         return sum(count for (tenant, _), count in self.errors.items() if tenants(tenant))
 
-    def merge(self, other: Tally) -> None:
-        for key, times in other.times_s.items():
-            self.times_s[key].extend(times)
-        self.errors.update(other.errors)
-        self.refusals.update(other.refusals)
-        self.foreign.extend(other.foreign)
-        self.checked += other.checked
-        self.seconds += other.seconds
-
 
 class Crowd:
     """All users, and the one tally that they write to at a time."""
@@ -62,13 +51,6 @@ class Crowd:
         self.http = http
         self.port = 0
         self.tally = Tally()
-
-    @contextmanager
-    def stretch(self) -> Iterator[Tally]:
-        """Begin a new tally; answers to what was asked before it count in it, too."""
-        self.tally = tally = Tally()
-        yield tally
-        tally.seconds = time.monotonic() - tally.begun
 
     async def ask(
         self,
@@ -85,6 +67,7 @@ class Crowd:
 
         marked: the answer must show the tenant's marker. No answer may show another's.
         """
+        tally = self.tally  # an answer counts where it was asked for, however late it comes
         headers = {"Host": place.host, **options.pop("headers", {})}  # type: ignore[dict-item]
         began = time.perf_counter()
         try:
@@ -93,19 +76,29 @@ class Crowd:
             ) as response:  # type: ignore[arg-type]
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            self.tally.errors[place.name, type(error).__name__] += 1
+            tally.errors[place.name, type(error).__name__] += 1
             return 0, b"", None
         took_s = time.perf_counter() - began
-        self._judge(place, response.status, body, operation=operation, expected=expected, marked=marked)
+        whole = b"\n".join([body, *(value for _, value in response.raw_headers)])
+        self.judge(tally, place, response.status, whole, operation=operation, expected=expected, marked=marked)
         if response.status == expected and operation is not None:
-            self.tally.times_s[operation, place.name].append(took_s)
+            tally.times_s[operation, place.name].append(took_s)
         return response.status, body, response
 
-    def _judge(
-        self, place: Place, status: int, body: bytes, *, operation: str | None, expected: int, marked: bool
+    def judge(
+        self,
+        tally: Tally,
+        place: Place,
+        status: int,
+        answer: bytes,
+        *,
+        operation: str | None,
+        expected: int,
+        marked: bool,
     ) -> None:
-        tally, own = self.tally, place.marker.encode()
-        found = set(A_MARKER.findall(body))
+        """Note what is wrong with an answer. marked: the tenant's own marker has to be in it."""
+        own = place.marker.encode()
+        found = set(A_MARKER.findall(answer))
         tally.checked += 1
         if found - {own}:
             tally.foreign.append(f"{operation} of {place.name} shows {len(found - {own})} other tenants")
