@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -71,9 +71,10 @@ class TenantCursor(psycopg.Cursor[Any]):
     """A cursor whose first statement carries BEGIN and the scope."""
 
     __slots__ = ()
+    _conn: TenantConnection
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        connection = cast("TenantConnection", self._conn)
+        connection = self._conn
         opening = _admit(connection.state, query)
         if not opening and (params or _rolls_back_to(query)):
             return super().execute(query, params, **options)
@@ -82,16 +83,16 @@ class TenantCursor(psycopg.Cursor[Any]):
             return super().execute(query, params, **options)
 
     def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
-        cast("TenantConnection", self._conn).begin(query)
+        self._conn.begin(query)
         super().executemany(query, params_seq, **options)
 
     def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[Any]:
-        cast("TenantConnection", self._conn).begin(query)
+        self._conn.begin(query)
         yield from super().stream(query, params, **options)
 
     @contextmanager
     def copy(self, statement: Any, params: Any = None, **options: Any) -> Iterator[psycopg.Copy]:
-        cast("TenantConnection", self._conn).begin(statement, is_copy=True)
+        self._conn.begin(statement, is_copy=True)
         with super().copy(statement, params, **options) as copy:
             yield copy
 
@@ -100,26 +101,27 @@ class TenantServerCursor(psycopg.ServerCursor[Any]):
     """A server-side cursor inside its transaction; WITH HOLD, which would outlive it, is refused."""
 
     __slots__ = ()
+    _conn: TenantConnection
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         _refuse_hold(self.withhold)
-        cast("TenantConnection", self._conn).begin(query)
+        self._conn.begin(query)
         return super().execute(query, params, **options)
 
     def __next__(self) -> Any:
-        cast("TenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return super().__next__()
 
     def fetchone(self) -> Any:
-        cast("TenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return super().fetchone()
 
     def fetchmany(self, size: int = 0) -> list[Any]:
-        cast("TenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return super().fetchmany(size)
 
     def fetchall(self) -> list[Any]:
-        cast("TenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return super().fetchall()
 
 
@@ -153,7 +155,7 @@ class TenantConnection(psycopg.Connection[Any]):
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
         """psycopg's block. The outermost binds as it opens, or rolling back a block within would undo the binding."""
-        is_outermost = not self.state.has_begun
+        is_outermost, write = not self.state.has_begun, None
         try:
             with super().transaction(savepoint_name, force_rollback) as block:
                 self._send(self.state.open())
@@ -171,7 +173,7 @@ class TenantConnection(psycopg.Connection[Any]):
         write = self.state.write_to_note()
         self.state.ended()
         # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
-        end = super().rollback if self.info.transaction_status == TransactionStatus.INERROR else super().commit
+        end = super().rollback if self.pgconn.transaction_status == TransactionStatus.INERROR else super().commit
         try:
             if write is None:
                 end()
@@ -190,6 +192,8 @@ class TenantConnection(psycopg.Connection[Any]):
             write.ended_at(asking.fetchall()[0][0])
 
     def rollback(self) -> None:
+        if self.state.is_over():  # as the pool finds it after each commit
+            return
         try:
             if self.state.ended():
                 super().commit()
@@ -209,9 +213,10 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
     """The asynchronous TenantCursor."""
 
     __slots__ = ()
+    _conn: AsyncTenantConnection
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        connection = cast("AsyncTenantConnection", self._conn)
+        connection = self._conn
         opening = _admit(connection.state, query)
         if not opening and (params or _rolls_back_to(query)):
             return await super().execute(query, params, **options)
@@ -220,17 +225,17 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
             return await super().execute(query, params, **options)
 
     async def executemany(self, query: Any, params_seq: Iterable[Any], **options: Any) -> None:
-        await cast("AsyncTenantConnection", self._conn).begin(query)
+        await self._conn.begin(query)
         await super().executemany(query, params_seq, **options)
 
     async def stream(self, query: Any, params: Any = None, **options: Any) -> AsyncIterator[Any]:
-        await cast("AsyncTenantConnection", self._conn).begin(query)
+        await self._conn.begin(query)
         async for row in super().stream(query, params, **options):
             yield row
 
     @asynccontextmanager
     async def copy(self, statement: Any, params: Any = None, **options: Any) -> AsyncIterator[psycopg.AsyncCopy]:
-        await cast("AsyncTenantConnection", self._conn).begin(statement, is_copy=True)
+        await self._conn.begin(statement, is_copy=True)
         async with super().copy(statement, params, **options) as copy:
             yield copy
 
@@ -239,26 +244,27 @@ class AsyncTenantServerCursor(psycopg.AsyncServerCursor[Any]):
     """The asynchronous TenantServerCursor."""
 
     __slots__ = ()
+    _conn: AsyncTenantConnection
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         _refuse_hold(self.withhold)
-        await cast("AsyncTenantConnection", self._conn).begin(query)
+        await self._conn.begin(query)
         return await super().execute(query, params, **options)
 
     async def __anext__(self) -> Any:
-        cast("AsyncTenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return await super().__anext__()
 
     async def fetchone(self) -> Any:
-        cast("AsyncTenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return await super().fetchone()
 
     async def fetchmany(self, size: int = 0) -> list[Any]:
-        cast("AsyncTenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return await super().fetchmany(size)
 
     async def fetchall(self) -> list[Any]:
-        cast("AsyncTenantConnection", self._conn).state.check_scope()
+        self._conn.state.check_scope()
         return await super().fetchall()
 
 
@@ -292,7 +298,7 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> AsyncIterator[psycopg.AsyncTransaction]:
         """psycopg's block. The outermost binds as it opens, or rolling back a block within would undo the binding."""
-        is_outermost = not self.state.has_begun
+        is_outermost, write = not self.state.has_begun, None
         try:
             async with super().transaction(savepoint_name, force_rollback) as block:
                 await self._send(self.state.open())
@@ -311,7 +317,7 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         write = self.state.write_to_note()
         self.state.ended()
         # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
-        end = super().rollback if self.info.transaction_status == TransactionStatus.INERROR else super().commit
+        end = super().rollback if self.pgconn.transaction_status == TransactionStatus.INERROR else super().commit
         try:
             if write is None:
                 await end()
@@ -330,6 +336,8 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
             write.ended_at((await asking.fetchall())[0][0])
 
     async def rollback(self) -> None:
+        if self.state.is_over():
+            return
         try:
             if self.state.ended():
                 await super().commit()

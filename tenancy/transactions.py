@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -50,8 +51,8 @@ class TransactionState:
         self.is_noted = self.has_begun = self.has_written = self.is_internal = False
 
     @property
-    def _status(self) -> TransactionStatus:
-        return TransactionStatus(self.connection.pgconn.transaction_status)
+    def _status(self) -> int:  # a TransactionStatus; to make one of it takes longer than all that is asked of it
+        return self.connection.pgconn.transaction_status
 
     def note(self, *, session_id: UUID | None = None, internal: bool = False) -> None:
         """Remember the scope that the next transaction will be for; nothing is sent.
@@ -146,6 +147,12 @@ class TransactionState:
             return None
         return Write(self.positions, self.scope)
 
+    def is_over(self) -> bool:
+        """Tell that there is nothing to end: the last transaction is forgotten here, and over on the server."""
+        if self.has_begun or self.is_noted or self._slot is not None or self.connection._pipeline is not None:
+            return False
+        return self._status == TransactionStatus.IDLE
+
     def ended(self) -> bool:
         """Forget the transaction; tell whether it could as well be committed as rolled back.
 
@@ -165,12 +172,7 @@ class TransactionState:
         if self.tokens is not None:
             scoped = (_CLOSE_ALL, _bind(tenant, account, self.session_id, self.tokens))
         else:
-            scoped = (
-                _CLOSE_ALL,
-                _set_local("app.tenant_id", tenant),
-                _set_local("app.account_id", account),
-                _set_local("app.platform_session", self.session_id),
-            )
+            scoped = _settings(tenant, account, self.session_id)
         if self._slot is not None:
             scoped += self._slot.budget.settings
         only_reads = scope is not None and (scope.reads_only or (scope.platform is not None and scope.tenant is None))
@@ -180,14 +182,7 @@ class TransactionState:
 
     def _begin(self, *, only_reads: bool) -> Message:
         connection = self.connection
-        parts = ["BEGIN"]
-        if connection.isolation_level is not None:
-            parts.append(f"ISOLATION LEVEL {_ISOLATION[connection.isolation_level]}")
-        if connection.read_only is not None or only_reads:
-            parts.append("READ ONLY" if only_reads or connection.read_only else "READ WRITE")
-        if connection.deferrable is not None:
-            parts.append("DEFERRABLE" if connection.deferrable else "NOT DEFERRABLE")
-        return " ".join(parts).encode(), None
+        return _begin(connection.isolation_level, only_reads or connection.read_only, connection.deferrable)
 
     def _text_of(self, query: Any) -> str:
         if isinstance(query, bytes):
@@ -211,6 +206,28 @@ def state_of(driver_connection: Any) -> TransactionState:
             hint="guard the engine before its first connection, and pass no creator of your own",
         )
     return state
+
+
+@cache
+def _begin(isolation_level: IsolationLevel | None, read_only: bool | None, deferrable: bool | None) -> Message:
+    parts = ["BEGIN"]
+    if isolation_level is not None:
+        parts.append(f"ISOLATION LEVEL {_ISOLATION[isolation_level]}")
+    if read_only is not None:
+        parts.append("READ ONLY" if read_only else "READ WRITE")
+    if deferrable is not None:
+        parts.append("DEFERRABLE" if deferrable else "NOT DEFERRABLE")
+    return " ".join(parts).encode(), None
+
+
+@lru_cache(maxsize=1024)
+def _settings(tenant: UUID | None, account: UUID | None, session_id: UUID | None) -> tuple[Message, ...]:
+    return (
+        _CLOSE_ALL,
+        _set_local("app.tenant_id", tenant),
+        _set_local("app.account_id", account),
+        _set_local("app.platform_session", session_id),
+    )
 
 
 def _set_local(name: str, value: UUID | None) -> Message:

@@ -1,7 +1,9 @@
 """What a transaction costs, counted: writes to the socket, messages, calls of functions, compiled statements."""
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -175,3 +177,68 @@ def test_statement_is_compiled_once_for_all_tenants(
 
     assert len(seen) == 22
     assert set(seen) == {CacheStats.CACHE_HIT}
+
+
+def test_transaction_takes_five_messages_beside_its_statement(
+    driver: TenantConnection, acme: SomeTenant, tmp_path: Path
+) -> None:
+    """BEGIN, CLOSE ALL, the tenant, the account and the platform session."""
+    log = tmp_path / "messages"
+    with log.open("wb") as written:
+        driver.pgconn.trace(written.fileno())
+        with tenant_scope(acme.id):
+            driver.execute("SELECT %s::int", [1])
+        driver.pgconn.untrace()
+
+    sent = [line.split("\t")[3] for line in log.read_text().splitlines() if "\tF\t" in line]
+
+    assert sent.count("Parse") == 6
+    assert sent.count("Sync") == 1
+    assert sent[-1] == "Sync"
+
+
+def test_transaction_of_a_known_tenant_makes_no_message_anew(driver: TenantConnection, acme: SomeTenant) -> None:
+    def opening() -> list[Any]:
+        driver.state.note()
+        messages = list(driver.state.open())
+        driver.rollback()
+        return messages
+
+    with tenant_scope(acme.id):
+        first, second = opening(), opening()
+
+    assert [text for text, _ in first] == [
+        b"BEGIN",
+        b"CLOSE ALL",
+        f"SET LOCAL app.tenant_id = '{acme.id}'".encode(),
+        b"SET LOCAL app.account_id = ''",
+        b"SET LOCAL app.platform_session = ''",
+    ]
+    assert [id(message) for message in first] == [id(message) for message in second]
+
+
+def test_connection_comes_back_to_the_pool_without_a_word(
+    driver: TenantConnection, acme: SomeTenant, tmp_path: Path
+) -> None:
+    """The pool rolls each connection back, which after a commit has nothing to do."""
+    with tenant_scope(acme.id):
+        driver.execute("SELECT 1")
+        driver.commit()
+
+    assert calls_of(driver.rollback) <= 3
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Count the functions that are called, of Python and of C."""
+    seen = 0
+
+    def look(_frame: Any, happened: str, _argument: Any) -> None:
+        nonlocal seen
+        seen += happened in ("call", "c_call")
+
+    sys.setprofile(look)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return seen - 1  # the call that ends it
