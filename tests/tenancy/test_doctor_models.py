@@ -13,9 +13,18 @@ from sqlalchemy.pool import NullPool
 
 from tenancy.doctor.findings import Finding, Subject
 from tenancy.doctor.models import RULES, examine_models
+from tenancy.embedded import Template
 from tenancy.tables import TenantForeignKey, TenantIndex, TenantUnique, platform_table, tenant_column
 from tests.conftest import ROLES, Database
 from tests.models import Base
+
+
+@pytest.fixture(scope="module")
+def database(template: Template, worker: str) -> Iterator[Database]:
+    """One without rows: those of other tests would stand in the way of a constraint that is added here."""
+    name = template.clone(f"models_{worker}")
+    yield Database(template.server, name)
+    template.drop(name)
 
 
 @contextmanager
