@@ -50,6 +50,7 @@ references_conflicted = Namespace().signal("tenancy.references-conflicted")
 __all__ = ["Problem", "Tenancy", "TenantLogFilter", "problem_of", "references_conflicted", "render_problem"]
 
 _EXEMPT = "tenancy_exempt"
+_READS_ONLY = "tenancy_reads_only"
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -72,6 +73,7 @@ class Tenancy:
     render: how error answers look; the default suits an API and a browser.
     startup_check: looks at the database before the first request is served for a tenant, and refuses while tenants
         are not kept apart in it. flavour: how its policies are written.
+    reads_only_methods: requests by these run in a scope that only reads, as if each route were marked `reads_only`.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Tenancy:
         render: Callable[[Problem], Response] = render_problem,
         startup_check: bool = True,
         flavour: Flavour = "postgres",
+        reads_only_methods: Iterable[str] = (),
     ) -> None:
         chosen = tuple(resolvers) if single_tenant is None else for_single_tenant(single_tenant, resolvers)
         if not chosen:
@@ -100,6 +103,7 @@ class Tenancy:
         self._render = render
         self._startup_check = startup_check
         self._flavour: Flavour = flavour
+        self._reads_only_methods = frozenset(reads_only_methods)
         self._opened = Opened(self._make_session)
 
     def init_app(self, app: Flask) -> None:
@@ -157,6 +161,11 @@ class Tenancy:
 
         return mark
 
+    def reads_only(self, view: View) -> View:
+        """Let a route only read: its scope refuses writes, and its session may read from a replica."""
+        setattr(view, _READS_ONLY, True)
+        return view
+
     def exempt_endpoints(self, app: Flask) -> dict[str, str]:
         """Return the endpoints that need no tenant, each with the reason."""
         found = {endpoint: _exemption(app, endpoint) for endpoint in sorted(app.view_functions)}
@@ -208,11 +217,17 @@ class Tenancy:
                 except UnsafeConnectionError as error:
                     return self._show(UNSAFE, error)
             account = self._account_of(trace) if self._account_of is not None else None
-            request.environ[VISIT] = Visit(self._opened, trace, trace.tenant, account)
+            request.environ[VISIT] = Visit(
+                self._opened, trace, trace.tenant, account, reads_only=self._only_reads(request.endpoint)
+            )
             return None
         if request.routing_exception is not None and isinstance(trace.error, NoTenantError):
             return None  # no such page, asked for at no tenant's address: Flask's own 404, 405 or redirect
         return self._refuse(trace)
+
+    def _only_reads(self, endpoint: str | None) -> bool:
+        view = current_app.view_functions.get(endpoint) if endpoint is not None else None
+        return request.method in self._reads_only_methods or getattr(view, _READS_ONLY, False)
 
     def _refuse(self, trace: Trace) -> Response:
         error, tenant = trace.error, trace.tenant
