@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from time import monotonic
 from types import TracebackType
@@ -39,14 +39,15 @@ class Positions:
     What is dropped to make room still counts, for everybody: nothing is taken to be replayed before it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._ends: dict[Hashable, tuple[int, float]] = {}
         self._dropped = (0, 0.0)
 
     def note(self, scope: Scope | None, position: int) -> None:
         """Remember that a write in the scope ended at the position; LAST_POSITION when it is not known where."""
-        now = monotonic()
+        now = self._clock()
         with self._lock:
             for key in _keys(scope):
                 before, _ = self._ends.pop(key, (0, 0.0))
@@ -56,7 +57,7 @@ class Positions:
 
     def needed(self, scope: Scope) -> int:
         """Return how far a replica must be for the scope to read what was written before; 0 for any."""
-        oldest = monotonic() - _KEPT_S
+        oldest = self._clock() - _KEPT_S
         found = [self._dropped, *filter(None, map(self._ends.get, (None, *_keys(scope))))]
         return max((end for end, noted_at in found if noted_at >= oldest), default=0)
 

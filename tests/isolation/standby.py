@@ -22,6 +22,7 @@ from tests.conftest import FAST, Database, bootstrap
 REPLAY_TIMEOUT_S = 20.0
 # What is committed is in the log at once, or "everything written so far" would not be what was committed.
 SETTINGS = FAST | {"synchronous_commit": "on", "max_wal_senders": "4"}
+FOLLOWING = SETTINGS | {"hot_standby": "on"}
 REPLICATOR = "standby_of_the_tests"
 
 
@@ -48,19 +49,21 @@ class Pair:
 
 
 @contextmanager
-def start_pair() -> Iterator[Pair]:
+def start_pair(*, tcp: bool = False) -> Iterator[Pair]:
+    """Start both. tcp: each listens on a port of 127.0.0.1 too."""
+    tcp_port = 0 if tcp else None
     # Not in pytest's folder: it is closed to the user that servers run as, and the standby walks to the primary.
     folder = Path(tempfile.mkdtemp(prefix="tenancy-pair-"))
     try:
         folder.chmod(0o711)
         for name in ("primary", "standby"):
             (folder / name).mkdir(mode=0o711)
-        with start(folder / "primary", settings=SETTINGS) as primary:
+        with start(folder / "primary", settings=SETTINGS, tcp_port=tcp_port) as primary:
             bootstrap(primary.url(), tables=True)
             with primary.connect() as connection:
                 connection.execute(f"CREATE ROLE {REPLICATOR} LOGIN REPLICATION".encode())
             copy_cluster(primary, folder / "standby")
-            with start(folder / "standby", settings=SETTINGS | {"hot_standby": "on"}) as standby:
+            with start(folder / "standby", settings=FOLLOWING, tcp_port=tcp_port) as standby:
                 yield Pair(Database(primary, "postgres"), Database(standby, "postgres"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

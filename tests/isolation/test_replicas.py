@@ -23,7 +23,7 @@ from tenancy.errors import ScopeError, WrongTenantError
 from tenancy.replicas import ReplicaRules, position_of, replicas_of
 from tenancy.session import tenant_sessionmaker
 from tests.conftest import ROLES, Database
-from tests.isolation.standby import SETTINGS, Pair, start_pair
+from tests.isolation.standby import FOLLOWING, Pair, start_pair
 from tests.models import Person
 
 ACME, GLOBEX = UUID(int=1 << 64), UUID(int=2 << 64)
@@ -392,7 +392,7 @@ def test_reads_go_to_the_primary_while_the_replica_is_down_and_back_when_it_is_u
         with tenant_scope(ACME), sessions() as session:
             after = session.scalar(backend)
         assert server.data_dir is not None
-        with start(server.data_dir, settings=SETTINGS | {"hot_standby": "on"}):
+        with start(server.data_dir, settings=FOLLOWING):
             wait_for_replica(engine)
 
     assert while_down == [False, False, False]
