@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakMethod
 
 import psycopg
+from psycopg.rows import tuple_row
 from sqlalchemy import Engine
 
 from tenancy.errors import ConfigurationError
@@ -145,6 +146,7 @@ class Watch:
             **replica.engine.dialect.create_connect_args(replica.engine.url)[1],
             **replica.connect_args,
             "autocommit": True,
+            "row_factory": tuple_row,
             "application_name": "tenancy replicas",
             "tcp_user_timeout": 3000,
         }

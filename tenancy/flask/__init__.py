@@ -74,6 +74,7 @@ class Tenancy:
     startup_check: looks at the database before the first request is served for a tenant, and refuses while tenants
         are not kept apart in it. flavour: how its policies are written.
     reads_only_methods: requests by these run in a scope that only reads, as if each route were marked `reads_only`.
+    reads_after: what the client has seen or written, as `tenancy.replicas.position_of` gave it; None if unknown.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Tenancy:
         startup_check: bool = True,
         flavour: Flavour = "postgres",
         reads_only_methods: Iterable[str] = (),
+        reads_after: Callable[[Trace], int | None] | None = None,
     ) -> None:
         chosen = tuple(resolvers) if single_tenant is None else for_single_tenant(single_tenant, resolvers)
         if not chosen:
@@ -104,6 +106,7 @@ class Tenancy:
         self._startup_check = startup_check
         self._flavour: Flavour = flavour
         self._reads_only_methods = frozenset(reads_only_methods)
+        self._reads_after = reads_after
         self._opened = Opened(self._make_session)
 
     def init_app(self, app: Flask) -> None:
@@ -217,8 +220,10 @@ class Tenancy:
                 except UnsafeConnectionError as error:
                     return self._show(UNSAFE, error)
             account = self._account_of(trace) if self._account_of is not None else None
+            after = self._reads_after(trace) if self._reads_after is not None else None
+            reads_only = self._only_reads(request.endpoint)
             request.environ[VISIT] = Visit(
-                self._opened, trace, trace.tenant, account, reads_only=self._only_reads(request.endpoint)
+                self._opened, trace, trace.tenant, account, reads_only=reads_only, after=after
             )
             return None
         if request.routing_exception is not None and isinstance(trace.error, NoTenantError):

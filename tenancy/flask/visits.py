@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -28,16 +29,22 @@ class Visit:
     """What one request holds open: its tenant's scope and, once asked for, a session in it."""
 
     def __init__(
-        self, opened: Opened, trace: Trace, tenant: TenantRecord, account: UUID | None, *, reads_only: bool = False
+        self,
+        opened: Opened,
+        trace: Trace,
+        tenant: TenantRecord,
+        account: UUID | None,
+        *,
+        reads_only: bool,
+        after: int | None,
     ) -> None:
         self.trace = trace
         self.tenant = tenant
         self.is_streaming = False
-        self._account = account
-        self._reads_only = reads_only
+        self._open_scope = partial(tenant_scope, tenant.id, account, reads_only=reads_only, after=after)
         self._opened = opened
         self._session: TenantSession | None = None
-        self._block: AbstractContextManager[Any] | None = tenant_scope(tenant.id, account, reads_only=reads_only)
+        self._block: AbstractContextManager[Any] | None = self._open_scope()
         self._block.__enter__()
         self._scope = current_scope()
         opened.visits.add(self)
@@ -54,7 +61,7 @@ class Visit:
         """The scope for one part of a streamed body: the request's own has usually ended by then."""
         if self._scope is not None and current_scope() is self._scope:
             return nullcontext()
-        return tenant_scope(self.tenant.id, self._account, reads_only=self._reads_only)
+        return self._open_scope()
 
     def close(self, error: BaseException | None = None) -> None:
         """Close the session, unless a streamed body still needs it, then the scope. May be called again."""

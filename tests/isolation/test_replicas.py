@@ -132,8 +132,14 @@ def test_engine_without_replicas_reads_the_primary_in_a_reading_scope(pair: Pair
 
 # Writes -----------------------------------------------------------------------------------------------
 
+
+def flush_person(session: Session) -> None:
+    session.add(Person(name="New", email="n"))
+    session.flush()
+
+
 WRITES: dict[str, Callable[[Session], object]] = {
-    "flush": lambda session: (session.add(Person(name="New", email="n")), session.flush()),
+    "flush": flush_person,
     "insert": lambda session: session.execute(insert(Person).values(name="New", email="n")),
     "delete": lambda session: session.execute(delete(Person)),
     "lock": lambda session: session.execute(select(Person.name).with_for_update()),

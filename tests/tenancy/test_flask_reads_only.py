@@ -80,6 +80,23 @@ def test_route_that_only_reads_writes_nothing(
     assert ("Ada" in left) is (status == 500)
 
 
+@pytest.mark.parametrize(("after", "needed"), [(None, 0), (2**40, 2**40)])
+def test_request_reads_after_what_its_client_says(
+    make: MakeApp, acme: SomeTenant, ada: UUID, after: int | None, needed: int
+) -> None:
+    app = make(reads_after=lambda trace: after)
+    scope_of_request: list[int] = []
+
+    @app.before_request
+    def look() -> None:
+        scope = current_scope()
+        scope_of_request.append(scope.after if scope is not None else -1)
+
+    ask(app, acme, "GET", "/people")
+
+    assert scope_of_request == [needed]
+
+
 def test_write_in_a_route_that_only_reads_is_named_in_the_log_and_not_in_the_answer(
     make: MakeApp, acme: SomeTenant, ada: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
