@@ -27,6 +27,8 @@ from tenancy.transactions import TransactionState, state_of
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+_ENDED = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown)  # by the server, which says so
+
 
 def create_tenant_engine(
     url: Any,
@@ -164,16 +166,16 @@ def _check(connection: Any, entry: ConnectionPoolEntry) -> None:
         found = _look_at(connection, state)
         check_connection(found)
         _check_signing(found, state)
-    except psycopg.OperationalError as error:
-        if not state.connection.broken:
+    except BaseException as error:
+        was_cut = state.connection.broken
+        connection.close()  # a pool forgets a connection whose listener failed, and would leave it open
+        # What is cut without a word may have a pooler behind it.
+        if not was_cut or not isinstance(error, psycopg.OperationalError) or isinstance(error, _ENDED):
             raise
         raise UnsafeConnectionError(
-            "the connection was cut as soon as a transaction began on it",
-            hint="a pooler in statement mode does that, and cannot carry a tenant: set pool_mode = transaction",
+            "the connection was cut as soon as a transaction began on it, as a pooler in statement mode does",
+            hint="such a pooler cannot carry a tenant: set pool_mode = transaction; without one, the server ended it",
         ) from error
-    except BaseException:
-        connection.close()  # a pool forgets a connection whose listener failed, and would leave it open
-        raise
     state.is_platform = found["is_platform"]
 
 

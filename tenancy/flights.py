@@ -16,7 +16,8 @@ from psycopg.abc import PQGen
 from psycopg.pq import ConnStatus, PipelineStatus
 
 if TYPE_CHECKING:
-    from psycopg._pipeline_base import BasePipeline
+    from psycopg._pipeline_base import BasePipeline, PendingResult
+    from psycopg.pq.abc import PGresult
 else:
     BasePipeline = object
 
@@ -26,6 +27,19 @@ Message = tuple[bytes, Sequence[bytes] | None]
 
 class _Held(BasePipeline):
     """What both flights do: commands are kept until the end, then sent together."""
+
+    _farewell: psycopg.OperationalError | None = None
+
+    def _process_results(self, queued: PendingResult, results: list[PGresult]) -> None:
+        try:
+            super()._process_results(queued, results)
+        except psycopg.OperationalError as error:
+            self._farewell = error
+            raise
+
+    def _last_words(self, error: psycopg.OperationalError) -> psycopg.OperationalError:
+        """Return what the server said before it cut the connection; psycopg forgets it for the cut itself."""
+        return self._farewell if self._farewell is not None and self.pgconn.status == ConnStatus.BAD else error
 
     def _communicate_gen(self) -> PQGen[None]:
         """Send nothing yet: called by a cursor once its statement is in the queue."""
@@ -65,6 +79,8 @@ class Flight(_Held, psycopg.Pipeline):
     ) -> None:
         try:
             super().__exit__(kind, error, traceback)
+        except psycopg.OperationalError as lost:
+            raise self._last_words(lost) from None
         finally:
             self._end()
 
@@ -82,6 +98,8 @@ class AsyncFlight(_Held, psycopg.AsyncPipeline):
     ) -> None:
         try:
             await super().__aexit__(kind, error, traceback)
+        except psycopg.OperationalError as lost:
+            raise self._last_words(lost) from None
         finally:
             self._end()
 
