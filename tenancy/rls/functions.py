@@ -73,8 +73,8 @@ def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed:
         "no_tenant()": _no_binding("tenant", tenant, roles),
         "no_account()": _no_binding("account", account, roles),
         # Not a definer and no SET clause, or it is not inlined; nullif rather than coalesce, which is leaky.
-        "current_tenant()": _current("tenant", tenant),
-        "current_account()": _current("account", account),
+        "current_tenant()": _current("tenant", tenant, flavour),
+        "current_account()": _current("account", account, flavour),
         "platform_session_valid()": (
             "RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER "
             "SET search_path = pg_catalog, pg_temp AS $$\n"
@@ -86,20 +86,22 @@ def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed:
             "      AND s.opened_at < pg_catalog.now() AND s.expires_at > pg_catalog.clock_timestamp());\n"
             "END $$"
         ),
-        "platform_open()": _sql(
+        "platform_open()": _once(
             "boolean",
-            f"SELECT CASE WHEN session_user <> {platform} OR {tenant} IS NOT NULL THEN false "
+            f"CASE WHEN session_user <> {platform} OR {tenant} IS NOT NULL THEN false "
             f"ELSE {SCHEMA}.platform_session_valid() END",
+            flavour,
         ),
     }
     if signed:
         definitions |= signed_definitions(roles)
     verified = "signed" if signed else "current"
     for noun in ("tenant", "account"):
-        definitions[f"guarded_{noun}()"] = _sql(
+        definitions[f"guarded_{noun}()"] = _once(
             "uuid",
-            f"SELECT CASE WHEN session_user = {platform} AND NOT {SCHEMA}.platform_session_valid() THEN NULL "
+            f"CASE WHEN session_user = {platform} AND NOT {SCHEMA}.platform_session_valid() THEN NULL "
             f"ELSE {SCHEMA}.{verified}_{noun}() END",
+            flavour,
         )
     definitions["refuse_change()"] = (
         "RETURNS trigger LANGUAGE plpgsql AS $$\n"
@@ -135,16 +137,30 @@ def _sql(returns: str, body: str) -> str:
     return f"RETURNS {returns} LANGUAGE sql STABLE PARALLEL SAFE AS $$ {body} $$"
 
 
-def _current(noun: str, setting: str) -> str:
-    return _sql(
-        "uuid",
-        f"SELECT CASE WHEN {setting} IS NULL THEN {SCHEMA}.no_{noun}() ELSE {setting}::pg_catalog.uuid END",
-    )
+def _once(returns: str, value: str, flavour: Flavour) -> str:
+    """Return the text of a function that policies call in a sub-select, so once for a statement.
+
+    plpgsql: the planner would parse, inline and plan SQL anew for each sub-select of each statement, which took
+    longer than the call. Citus has no sub-selects in policies; there it is called for rows, and so inlined.
+    """
+    if flavour == "citus":
+        return _sql(returns, f"SELECT {value}")
+    return f"RETURNS {returns} LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$\nBEGIN\n  RETURN {value};\nEND $$"
+
+
+def _current(noun: str, setting: str, flavour: Flavour) -> str:
+    value = f"CASE WHEN {setting} IS NULL THEN {SCHEMA}.no_{noun}() ELSE {setting}::pg_catalog.uuid END"
+    if flavour == "citus":
+        return _sql("uuid", f"SELECT {value}")
+    # Kept parsed by the server, rather than as text that it would parse to inline it into each statement.
+    return f"RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE RETURN {value}"
 
 
 def _no_binding(noun: str, setting: str, roles: Roles) -> str:
+    # Inlined into the policy, its cost is counted for every row, though it is called for none of a bound tenant's:
+    # at plpgsql's 100, a large tenant is read through the index row by row; at 1, by a scan of everybody's rows.
     return (
-        "RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$\n"
+        "RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE COST 5 AS $$\n"
         "BEGIN\n"
         f"  IF {setting} IS NOT NULL OR current_user = '{roles.lookup}' OR session_user = '{roles.platform}' THEN\n"
         "    RETURN NULL;\n"

@@ -23,8 +23,9 @@ _ROUTINES = text("""
            ARRAY(SELECT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END
                  FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x
                  WHERE x.grantee <> p.proowner AND x.privilege_type = 'EXECUTE'),
-           p.prosrc, concat_ws(' ', pg_get_function_result(p.oid), l.lanname, p.prosecdef, p.provolatile,
-                               p.proparallel, p.proisstrict, p.proleakproof, p.proconfig)
+           coalesce(pg_get_function_sqlbody(p.oid), p.prosrc),
+           concat_ws(' ', pg_get_function_result(p.oid), l.lanname, p.prosecdef, p.provolatile, p.proparallel,
+                     p.proisstrict, p.proleakproof, p.proconfig, 'cost', p.procost)
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
     WHERE p.pronamespace = to_regnamespace(:schema) ORDER BY 1, 2
 """)
@@ -55,7 +56,7 @@ _LOOKUP_SOURCE = re.compile(
 
 @dataclass(frozen=True)
 class Routine:
-    """One function of schema `tenancy`, as the catalog holds it. `traits`: result, language, safety, settings."""
+    """One function of schema `tenancy`, as the catalog holds it. `traits`: result, language, safety, settings, cost."""
 
     name: str
     arguments: str

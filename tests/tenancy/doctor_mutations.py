@@ -142,6 +142,9 @@ LIBRARY = {
     "function made immutable": Mutation(
         "ALTER FUNCTION tenancy.guarded_tenant() IMMUTABLE", "TEN112", "function tenancy.guarded_tenant()"
     ),
+    "function dearer to the planner": Mutation(
+        "ALTER FUNCTION tenancy.no_tenant() COST 100", "TEN112", "function tenancy.no_tenant()"
+    ),
     "function given away": Mutation(
         "ALTER FUNCTION tenancy.platform_open() OWNER TO postgres", "TEN112", "function tenancy.platform_open()"
     ),

@@ -71,7 +71,8 @@ TAMPERED = {
         [("reinstall_tenancy",)],
     ),
     "function immutable": ("ALTER FUNCTION tenancy.current_tenant() IMMUTABLE", [("reinstall_tenancy",)]),
-    "function dropped": ("DROP FUNCTION tenancy.no_tenant()", [("reinstall_tenancy",)]),
+    "function dearer to the planner": ("ALTER FUNCTION tenancy.no_tenant() COST 100", [("reinstall_tenancy",)]),
+    "function dropped": ("DROP FUNCTION tenancy.platform_session_valid()", [("reinstall_tenancy",)]),
     "function unreachable": (
         "REVOKE EXECUTE ON FUNCTION tenancy.current_tenant() FROM tenancy_app",
         [("reinstall_tenancy",)],

@@ -40,7 +40,8 @@ def test_schema_tenancy_is_installed_by_this_text() -> None:
 
     GRANT SELECT ON tenancy.platform_session TO shop_backup
 
-    CREATE OR REPLACE FUNCTION tenancy.no_tenant() RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+    CREATE OR REPLACE FUNCTION tenancy.no_tenant() RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE COST 5 AS
+        $$
       BEGIN
         IF nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NOT NULL OR current_user = 'shop_lookup'
           OR session_user = 'shop_platform' THEN
@@ -54,7 +55,8 @@ def test_schema_tenancy_is_installed_by_this_text() -> None:
 
     GRANT EXECUTE ON FUNCTION tenancy.no_tenant() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.no_account() RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+    CREATE OR REPLACE FUNCTION tenancy.no_account() RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE COST 5 AS
+        $$
       BEGIN
         IF nullif(pg_catalog.current_setting('app.account_id', true), '') IS NOT NULL OR current_user = 'shop_lookup'
           OR session_user = 'shop_platform' THEN
@@ -68,17 +70,17 @@ def test_schema_tenancy_is_installed_by_this_text() -> None:
 
     GRANT EXECUTE ON FUNCTION tenancy.no_account() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
-        CASE WHEN nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NULL THEN tenancy.no_tenant() ELSE
-        nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid END $$
+    CREATE OR REPLACE FUNCTION tenancy.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE
+        WHEN nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NULL THEN tenancy.no_tenant() ELSE
+        nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid END
 
     REVOKE ALL ON FUNCTION tenancy.current_tenant() FROM PUBLIC
 
     GRANT EXECUTE ON FUNCTION tenancy.current_tenant() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.current_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
-        CASE WHEN nullif(pg_catalog.current_setting('app.account_id', true), '') IS NULL THEN tenancy.no_account()
-        ELSE nullif(pg_catalog.current_setting('app.account_id', true), '')::pg_catalog.uuid END $$
+    CREATE OR REPLACE FUNCTION tenancy.current_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE
+        WHEN nullif(pg_catalog.current_setting('app.account_id', true), '') IS NULL THEN tenancy.no_account() ELSE
+        nullif(pg_catalog.current_setting('app.account_id', true), '')::pg_catalog.uuid END
 
     REVOKE ALL ON FUNCTION tenancy.current_account() FROM PUBLIC
 
@@ -98,25 +100,31 @@ def test_schema_tenancy_is_installed_by_this_text() -> None:
 
     GRANT EXECUTE ON FUNCTION tenancy.platform_session_valid() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.platform_open() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
-        SELECT CASE WHEN session_user <> 'shop_platform' OR nullif(pg_catalog.current_setting('app.tenant_id', true),
-        '') IS NOT NULL THEN false ELSE tenancy.platform_session_valid() END $$
+    CREATE OR REPLACE FUNCTION tenancy.platform_open() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+      BEGIN
+        RETURN CASE WHEN session_user <> 'shop_platform' OR nullif(pg_catalog.current_setting('app.tenant_id',
+          true), '') IS NOT NULL THEN false ELSE tenancy.platform_session_valid() END;
+      END $$
 
     REVOKE ALL ON FUNCTION tenancy.platform_open() FROM PUBLIC
 
     GRANT EXECUTE ON FUNCTION tenancy.platform_open() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.guarded_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
-        CASE WHEN session_user = 'shop_platform' AND NOT tenancy.platform_session_valid() THEN NULL ELSE
-        tenancy.current_tenant() END $$
+    CREATE OR REPLACE FUNCTION tenancy.guarded_tenant() RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+      BEGIN
+        RETURN CASE WHEN session_user = 'shop_platform' AND NOT tenancy.platform_session_valid() THEN NULL ELSE
+          tenancy.current_tenant() END;
+      END $$
 
     REVOKE ALL ON FUNCTION tenancy.guarded_tenant() FROM PUBLIC
 
     GRANT EXECUTE ON FUNCTION tenancy.guarded_tenant() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.guarded_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
-        CASE WHEN session_user = 'shop_platform' AND NOT tenancy.platform_session_valid() THEN NULL ELSE
-        tenancy.current_account() END $$
+    CREATE OR REPLACE FUNCTION tenancy.guarded_account() RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+      BEGIN
+        RETURN CASE WHEN session_user = 'shop_platform' AND NOT tenancy.platform_session_valid() THEN NULL ELSE
+          tenancy.current_account() END;
+      END $$
 
     REVOKE ALL ON FUNCTION tenancy.guarded_account() FROM PUBLIC
 
@@ -155,10 +163,30 @@ def test_schema_tenancy_is_installed_by_this_text() -> None:
     """)
 
 
-def test_citus_installs_one_function_otherwise() -> None:
+def test_citus_installs_functions_that_are_inlined() -> None:
     assert flat(s for s in install_sql(SHOP, "citus") if s not in install_sql(SHOP)) == written("""
+    CREATE OR REPLACE FUNCTION tenancy.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
+        CASE WHEN nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NULL THEN tenancy.no_tenant()
+        ELSE nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid END $$
+
+    CREATE OR REPLACE FUNCTION tenancy.current_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
+        CASE WHEN nullif(pg_catalog.current_setting('app.account_id', true), '') IS NULL THEN tenancy.no_account()
+        ELSE nullif(pg_catalog.current_setting('app.account_id', true), '')::pg_catalog.uuid END $$
+
     CREATE OR REPLACE FUNCTION tenancy.platform_session_valid() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS
         $$ SELECT session_user = 'shop_platform' $$
+
+    CREATE OR REPLACE FUNCTION tenancy.platform_open() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+        SELECT CASE WHEN session_user <> 'shop_platform' OR nullif(pg_catalog.current_setting('app.tenant_id',
+        true), '') IS NOT NULL THEN false ELSE tenancy.platform_session_valid() END $$
+
+    CREATE OR REPLACE FUNCTION tenancy.guarded_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
+        CASE WHEN session_user = 'shop_platform' AND NOT tenancy.platform_session_valid() THEN NULL ELSE
+        tenancy.current_tenant() END $$
+
+    CREATE OR REPLACE FUNCTION tenancy.guarded_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
+        CASE WHEN session_user = 'shop_platform' AND NOT tenancy.platform_session_valid() THEN NULL ELSE
+        tenancy.current_account() END $$
     """)
 
 
