@@ -102,14 +102,15 @@ class TenantSession(_ScopedSession):
         return super().merge(instance, **options)
 
     def _identity(self, mapper: Mapper[Any], ident: Any) -> Any:
-        key = [column.name for column in mapper.primary_key]
-        if self.tenant_id is None or TENANT_KEY not in key or len(key) == 1:
+        tenant, key = self._scope.tenant, mapper.primary_key
+        place = _place_of_tenant(mapper)
+        if tenant is None or place is None or len(key) == 1:
             return ident
         if isinstance(ident, dict):
-            return {TENANT_KEY: self.tenant_id, **ident}
+            return {TENANT_KEY: tenant, **ident}
         values = list(ident) if isinstance(ident, tuple | list) else [ident]
         if len(values) == len(key) - 1:
-            values.insert(key.index(TENANT_KEY), self.tenant_id)
+            values.insert(place, tenant)
         return tuple(values)
 
 
@@ -145,7 +146,7 @@ _OF_THE_TENANT = with_loader_criteria(
 @event.listens_for(_ScopedSession, "do_orm_execute", propagate=True)
 def _name_the_tenant(state: ORMExecuteState) -> None:
     """Add the explicit predicate: it serves plans and shard routing, while the policy is the wall."""
-    session = cast("_ScopedSession", state.session)
+    session: _ScopedSession = state.session  # type: ignore[assignment]  # the only kind that it listens to
     session.check_scope()
     if session._scope.tenant is None or state.is_column_load or state.is_relationship_load or state.is_insert:
         return
@@ -163,7 +164,8 @@ def _check_owner(session: TenantSession, instance: object) -> None:
     if not isinstance(instance, TenantTable):
         return
     stamped = instance.__dict__.get(TENANT_KEY) or _identity_tenant(instance)
-    if stamped is not None and stamped != session.tenant_id:
+    tenant = session._scope.tenant
+    if stamped is not None and stamped is not tenant and stamped != tenant:
         raise WrongTenantError(
             f"{type(instance).__name__} belongs to tenant {stamped!r}, the session to {session._scope!r}",
             hint="load or make the object in a session of its own tenant",
@@ -176,6 +178,13 @@ def _identity_tenant(instance: object) -> UUID | None:
         return None
     found: UUID = state.identity[[column.name for column in state.mapper.primary_key].index(TENANT_KEY)]
     return found
+
+
+def _place_of_tenant(mapper: Mapper[Any]) -> int | None:
+    for place, column in enumerate(mapper.primary_key):
+        if column.name == TENANT_KEY:
+            return place
+    return None
 
 
 @event.listens_for(_ScopedSession, "before_flush", propagate=True)

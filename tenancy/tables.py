@@ -335,9 +335,10 @@ def _table_of(owner: Mapper[Any], class_name: str) -> Table:
 @event.listens_for(TenantTable, "init", propagate=True)
 def _stamp(target: TenantTable, _args: object, given: dict[str, Any]) -> None:
     tenant = require_tenant()
-    if given.setdefault(TENANT_KEY, tenant) != tenant:
+    stamped = given.setdefault(TENANT_KEY, tenant)
+    if stamped is not tenant and stamped != tenant:
         raise WrongTenantError(
-            f"{type(target).__name__} was constructed for tenant {given[TENANT_KEY]!r}, but the scope is {tenant!r}",
+            f"{type(target).__name__} was constructed for tenant {stamped!r}, but the scope is {tenant!r}",
             hint="leave tenant_id out: an object belongs to the tenant in scope",
         )
 
