@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from benchmarks.figures import Figure, Goal, Row, Spread, counted
 from benchmarks.load.run import ALONE, NOISE_OFF, NOISE_ON, Course
-from benchmarks.load.users import OPERATIONS
+from benchmarks.load.users import OPERATIONS, Tally
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 MOST = 1.5
@@ -96,36 +97,61 @@ def _wrong(course: Course) -> str:
 
 
 def _beside(course: Course, name: str, *, goals: tuple[Goal, ...] = ()) -> Row:
-    times = {which: tally.of(tenants=course.is_quiet) for which, tally in course.beside.items()}
-    values = {which: quantile(found, QUANTILES[name]) * 1000 for which, found in times.items()}
+    """The quantile of all answers; the spread is that of the same quantile, and ratio, among the rounds."""
+    figures, part = [], QUANTILES[name]
+    base = _quantiles(course, ALONE, part)
+    for which in course.beside:
+        whole, rounds = _quantiles(course, which, part)
+        ratios = [mine / other for mine, other in zip(rounds, base[1], strict=True)]
+        ratio = None if which == ALONE else _around(whole / base[0], ratios)
+        figures.append(Figure(which, _around(whole, rounds), ratio))
     plan = course.plan
     bounds = ", ".join(f"`APP_{setting.upper()}={value}`" for setting, value in plan.on.items())
+    counts = ", ".join(
+        f"{sum(len(_quiet(course, tally)) for tally in tallies):,} answers {which}"
+        for which, tallies in course.beside.items()
+    )
     note = (
         f"All answers to the {plan.tenants - 1} quiet tenants. The noisy one has {plan.people:,} people and "
         f"{plan.clients} programs, each searching all of them in vain, again at once after an answer, and after a 429 "
-        "when it says. "
-        f"Budgets on: {bounds}. {', '.join(f'{len(found):,} answers {which}' for which, found in times.items())}."
+        f"when it says. Budgets on: {bounds}. {counts}."
     )
-    return counted(f"quiet tenants, {name}", "ms", ALONE, values, goals=goals, note=note)
+    return Row(f"quiet tenants, {name}", "ms", ALONE, tuple(figures), goals=goals, note=note)
+
+
+def _quiet(course: Course, tally: Tally) -> list[float]:
+    return tally.of(tenants=course.is_quiet)
+
+
+def _quantiles(course: Course, which: str, part: float) -> tuple[float, list[float]]:
+    """Return the quantile in milliseconds of all rounds together, and of each."""
+    rounds = [_quiet(course, tally) for tally in course.beside[which]]
+    together = [time_s for times in rounds for time_s in times]
+    return quantile(together, part) * 1000, [quantile(times, part) * 1000 for times in rounds]
+
+
+def _around(whole: float, parts: Sequence[float]) -> Spread:
+    spread = Spread.of(parts)
+    return Spread(min(spread.low, whole), whole, max(spread.high, whole), len(parts), min(parts))
 
 
 def _beside_errors(course: Course) -> Row:
-    values = {
-        which: float(
-            tally.errors_of(course.is_quiet)
-            + sum(count for tenant, count in tally.refusals.items() if course.is_quiet(tenant))
-        )
-        for which, tally in course.beside.items()
-    }
+    values, told = {}, []
+    for which, tallies in course.beside.items():
+        errors = sum((tally.errors for tally in tallies), Counter())
+        errors.update({(name, "told to wait"): count for tally in tallies for name, count in tally.refusals.items()})
+        of_quiet = {(tenant, what): count for (tenant, what), count in errors.items() if course.is_quiet(tenant)}
+        values[which] = float(sum(of_quiet.values()))
+        told += [f"{which}: {tenant}, {what} × {count}" for (tenant, what), count in of_quiet.items()]
     goals = (Goal(NOISE_ON, at_most=0, by="value"),)
-    return counted("quiet tenants, errors", "answers", ALONE, values, goals=goals)
+    return counted("quiet tenants, errors", "answers", ALONE, values, goals=goals, note="; ".join(told))
 
 
 def _noise(course: Course) -> Row:
-    values = {}
+    values, noisy = {}, course.service.noisy.name
     for which, short in ((NOISE_OFF, "budgets off"), (NOISE_ON, "budgets on")):
-        tally = course.beside[which]
-        noisy = course.service.noisy.name
-        values[f"{short}: answered"] = len(tally.of(tenants=lambda name: not course.is_quiet(name))) / tally.seconds
-        values[f"{short}: told to wait"] = tally.refusals[noisy] / tally.seconds
+        seconds = sum(tally.seconds for tally in course.beside[which])
+        answered = sum(len(tally.of(tenants=lambda name: name == noisy)) for tally in course.beside[which])
+        values[f"{short}: answered"] = answered / seconds
+        values[f"{short}: told to wait"] = sum(tally.refusals[noisy] for tally in course.beside[which]) / seconds
     return counted("the noisy tenant", "requests/s", "budgets off: answered", values, better="higher")

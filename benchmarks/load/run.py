@@ -37,7 +37,7 @@ class Plan:
     clients: int = 24
     people: int = 20_000
     on: dict[str, object] = field(
-        default_factory=lambda: {"tenant_concurrency": 1, "tenant_wait_s": 0.25, "tenant_waiting": 1}
+        default_factory=lambda: {"tenant_concurrency": 1, "tenant_wait_s": 1.0, "tenant_waiting": 3}
     )
 
     @property
@@ -47,17 +47,17 @@ class Plan:
 
 @dataclass
 class Course:
-    """What was seen. together: everybody; beside: the same quiet tenants in three circumstances; rest: in between."""
+    """What was seen. together: everybody; beside: what the quiet tenants had, round by round; rest: in between."""
 
     plan: Plan
     service: Service
     together: Tally
-    beside: dict[str, Tally]
+    beside: dict[str, list[Tally]]
     rest: Tally
 
     @property
     def tallies(self) -> list[Tally]:
-        return [self.together, *self.beside.values(), self.rest]
+        return [self.together, *(tally for tallies in self.beside.values() for tally in tallies), self.rest]
 
     def is_quiet(self, tenant: str) -> bool:
         return tenant != self.service.noisy.name
@@ -86,7 +86,7 @@ async def _conduct(service: Service, plan: Plan, ports: dict[bool, int], show: S
             ]
             for place in service.places
         }
-        course = Course(plan, service, Tally(), {name: Tally() for name in (ALONE, NOISE_OFF, NOISE_ON)}, Tally())
+        course = Course(plan, service, Tally(), {name: [] for name in (ALONE, NOISE_OFF, NOISE_ON)}, Tally())
         try:
             await stage.play("everybody arrives", plan.ramp_s, course.rest)
             if not course.rest.of(SIGN_IN):
@@ -114,7 +114,8 @@ async def _compare(stage: _Stage, course: Course, ports: dict[bool, int]) -> Non
             stage.crowd.port = ports[with_budgets]
             noise = [] if name == ALONE else [asyncio.create_task(one.stay(0)) for one in nuisances]
             await stage.play(f"{name}: settling", plan.settle_s, course.rest)
-            await stage.play(name, plan.block_s, course.beside[name])
+            course.beside[name].append(Tally())
+            await stage.play(name, plan.block_s, course.beside[name][-1])
             await _stop(noise)
 
 

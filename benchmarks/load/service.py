@@ -33,7 +33,8 @@ ROOT = Path(__file__).parents[2]
 PASSWORD = secrets.token_urlsafe(12)
 # Signing in is part of the mix, and at the cost that production needs it would be most of the load.
 CHEAP_PASSWORDS = {"argon2_time_cost": 1, "argon2_memory_kib": 8_192, "argon2_parallelism": 1}
-WORKERS, THREADS, POOL = 2, 16, 8
+# PostgreSQL has the other half of the cores. Threads are many, as those that wait for a slot do nothing.
+WORKERS, THREADS, POOL = max(1, len(os.sched_getaffinity(0)) // 2), 24, 12
 A_MARKER = re.compile(rb"mark-[0-9a-f]{12}")
 PEOPLE, COMPANIES = 200, 20
 _READY_S = 60.0

@@ -16,7 +16,7 @@ from tenancy.embedded import start
 # As in production, but for the disk: its speed, the same for all, would only hide the differences.
 SETTINGS = {"synchronous_commit": "off", "fsync": "off", "shared_buffers": "256MB", "max_connections": "100"}
 HOW = (
-    "The CRM of this repository under gunicorn (two processes of eight threads, pools of eight), on a server of its "
+    "The CRM of this repository under gunicorn (a process of 24 threads for every two cores), on a server of its "
     "own, with production's settings, but passwords hashed cheaply, or that would be most of the load. Users sign in, "
     "list people, create one, or open a page in a browser, and think in between; they, the server and the application "
     "share the machine's cores. First everybody at once; then, in turn, the quiet tenants alone, beside a noisy one "

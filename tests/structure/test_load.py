@@ -65,9 +65,10 @@ def test_goals_are_missed_by_a_foreign_row_an_error_and_a_slow_neighbour() -> No
     together = Tally(seconds=1.0, foreign=["seen"], checked=40)
     together.times_s[LIST, "load-001"] = [0.010] * 20
     together.refusals["load-001"] = 1
+    beside = {name: [tally] for name, tally in tallies.items()}
     service = Service("", "", "", [ACME, NOISY], NOISY, Path())
 
-    rows = {row.name: row for row in rows_of(Course(Plan(), service, together, tallies, Tally()))}
+    rows = {row.name: row for row in rows_of(Course(Plan(), service, together, beside, Tally()))}
 
     goals = {(row.name, goal.of): goal.is_reached(row) for row in rows.values() for goal in row.goals}
     assert goals == {
@@ -90,7 +91,7 @@ def test_small_crowd_does_everything_and_sees_only_its_own(server: Server, tmp_p
     with server.connect() as admin:
         admin.execute(f"DROP DATABASE {service.database} WITH (FORCE)".encode())
     assert [operation for operation in OPERATIONS if not course.together.of(operation)] == []
-    assert course.beside[NOISE_OFF].of(SEARCH)
+    assert course.beside[NOISE_OFF][0].of(SEARCH)
     assert [tally.foreign for tally in course.tallies] == [[]] * 5
     assert not course.together.errors
     assert len({place.marker for place in service.places}) == 2
