@@ -6,10 +6,11 @@ Run `python -m tenancy.testing.fuzzer --help`.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hypothesis
@@ -21,14 +22,19 @@ from sqlalchemy.orm import sessionmaker
 from tenancy.binding import create_tenant_engine
 from tenancy.session import tenant_sessionmaker
 from tenancy.testing.ledger import Ledger, add_arguments, open_ledger
+from tenancy.testing.oracle import LeakError, OracleError, StallError
+from tenancy.testing.retelling import Step, listed, read_steps, retell, shorten, written
 from tenancy.testing.rules import LeakMachine
-from tenancy.testing.story import LeakError, OracleError, Tally
+from tenancy.testing.story import Tally
 
-__all__ = ["LeakError", "LeakMachine", "OracleError", "Tally", "fuzz", "leak_machine"]
+__all__ = ["LeakError", "LeakMachine", "OracleError", "StallError", "Tally", "fuzz", "leak_machine", "replay"]
 
 STEPS = 10_000
 STEPS_A_STORY = 100
 STORIES_A_ROUND = 10
+SHRINK_S = 30.0
+HANG_S = 600.0  # for one round, which takes seconds: longer than all that the server waits for
+COMMAND = "python -m tenancy.testing.fuzzer"
 
 
 def leak_machine(
@@ -51,49 +57,88 @@ def leak_machine(
     return type("LeakMachineOfALedger", (LeakMachine,), found)
 
 
-def fuzz(ledger: Ledger, *, steps: int = STEPS, seed: int | None = None, shrinks: bool = True, **makers: Any) -> Tally:
+def fuzz(
+    ledger: Ledger, *, steps: int = STEPS, seed: int | None = None, shrink_s: float = SHRINK_S, **makers: Any
+) -> Tally:
     """Tell stories until so many steps have been taken, in rounds of one seed each.
 
     steps: 0 goes on until interrupted. seed: of the first round; each later round adds one. None chooses one.
-    shrinks: look for a shorter story after one that failed. makers: those of `leak_machine`.
-    Raises: LeakError, OracleError - with the seed of the round in which it happened, in a note.
+    shrink_s: how long to look for a shorter story after one that failed. makers: those of `leak_machine`.
+    Raises: LeakError, OracleError, StallError - the first of its round; its notes tell the story and how to
+    tell it again.
     """
     tally, current = Tally(), secrets.randbelow(1 << 32) if seed is None else seed
-    chosen = settings(
-        max_examples=STORIES_A_ROUND,
-        stateful_step_count=STEPS_A_STORY,
-        phases=(Phase.generate, Phase.shrink) if shrinks else (Phase.generate,),
-        database=None,
-        deadline=None,
-        derandomize=False,
-        print_blob=True,
-        report_multiple_bugs=False,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-    )
     while steps == 0 or tally.steps < steps:
-        machine = hypothesis.seed(current)(leak_machine(ledger, tally=tally, **makers))
-        try:
-            run_state_machine_as_test(machine, settings=chosen)
-        except Exception as error:
-            error.add_note(f"the same stories again: python -m tenancy.testing.fuzzer --seed {current} --steps 1")
-            raise
+        _tell_a_round(ledger, tally, current, shrink_s, makers)
         current += 1
     return tally
 
 
+def replay(ledger: Ledger, steps: Sequence[Step], **makers: Any) -> Tally:
+    """Tell one story again, of steps as `retelling.read_steps` returns them."""
+    tally = Tally()
+    retell(leak_machine(ledger, tally=tally, **makers), steps)
+    return tally
+
+
+def _tell_a_round(ledger: Ledger, tally: Tally, seed: int, shrink_s: float, makers: dict[str, Any]) -> None:
+    # Hypothesis generates; it may shrink for five minutes, and a story needs less cunning: `shorten` does it.
+    chosen = settings(
+        max_examples=STORIES_A_ROUND,
+        stateful_step_count=STEPS_A_STORY,
+        phases=(Phase.generate,),
+        database=None,
+        deadline=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+    failures: list[tuple[list[Step], Exception]] = []
+    machine = leak_machine(ledger, tally=tally, **makers)
+    machine.failed = staticmethod(lambda story, error: failures.append((story, error)))
+    try:
+        run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=chosen)
+    except Exception:
+        if not failures:
+            raise
+    if failures:
+        story, error = failures[0]
+        short = shorten(leak_machine(ledger, **makers), story, like=error, within_s=shrink_s)
+        error.add_note(f"a story of {len(short)} steps ends so; it had {len(story)}:\n{listed(short)}")
+        error.add_note(f"this story again: {COMMAND} --story '{written(short)}'")
+        error.add_note(f"the same stories again: {COMMAND} --seed {seed} --steps 1")
+        raise error
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tenancy.testing.fuzzer", description=__doc__)
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--steps", type=int, default=STEPS, help="0 goes on until interrupted")
+    parser.add_argument("--story", type=read_steps, help="tell this one instead, as printed by an earlier run")
     add_arguments(parser)
     arguments = parser.parse_args()
     for name in ("psycopg", "sqlalchemy.pool"):  # they tell of each connection that is killed here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     seed = secrets.randbelow(1 << 32) if arguments.seed is None else arguments.seed
-    sys.stdout.write(f"seed {seed}\n")
     with open_ledger(arguments) as ledger:
-        tally = fuzz(ledger, steps=arguments.steps, seed=seed)
+        if arguments.story:
+            tally = replay(ledger, arguments.story)
+        else:
+            sys.stdout.write(f"seed {seed}\n")
+            tally = _fuzz_aloud(ledger, arguments.steps, seed)
     sys.stdout.write(tally.text() + "\n")
     return 0
+
+
+def _fuzz_aloud(ledger: Ledger, steps: int, seed: int) -> Tally:
+    """Do what `fuzz` does, and end the process with the place of every thread when a round hangs."""
+    tally = Tally()
+    while steps == 0 or tally.steps < steps:
+        faulthandler.dump_traceback_later(HANG_S, exit=True)
+        _tell_a_round(ledger, tally, seed, SHRINK_S, {})
+        seed += 1
+    faulthandler.cancel_dump_traceback_later()
+    return tally
 
 
 if __name__ == "__main__":

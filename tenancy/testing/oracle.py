@@ -13,6 +13,18 @@ Health = Literal["sound", "failed", "cut", "unsure"]
 Kind = Literal["session", "connection", "raw"]
 
 
+class LeakError(AssertionError):
+    """A foreign row was read, or any row at all outside a scope."""
+
+
+class OracleError(AssertionError):
+    """What came is no leak, but not what must come either: a lost row, or an error without a cause."""
+
+
+class StallError(AssertionError):
+    """Something waited for what would never come: a lock, an answer, or the end of another transaction."""
+
+
 @dataclass(eq=False)
 class Block:
     """One `with tenant_scope(tenant)` block, entered inside another or in none."""
@@ -87,7 +99,6 @@ class HalfRead:
 
     result: Any
     rows: frozenset[str]
-    depth: int
 
 
 @dataclass(eq=False)

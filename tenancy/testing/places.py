@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, Literal, TypeVar, cast
 
 import psycopg
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tenancy.binding import create_async_tenant_engine
 from tenancy.errors import TenancyError
 from tenancy.session import async_tenant_sessionmaker
 from tenancy.testing.ledger import Ledger
+from tenancy.testing.oracle import StallError
+from tenancy.testing.venue import APPLICATION, OPTIONS, STALLS
 
-APPLICATION = "tenancy fuzzer"  # the name of its connections
 KNOWN = (TenancyError, SQLAlchemyError, psycopg.Error)
 Where = Literal["here", "thread", "thread with the context"]
 PLACES: tuple[Where, ...] = ("here", "here", "thread", "thread with the context")
@@ -30,7 +30,10 @@ class Asynchronous:
     def __init__(self, ledger: Ledger) -> None:
         self._runner = asyncio.Runner()
         self._engine = create_async_tenant_engine(
-            ledger.app_url, pool_size=1, max_overflow=0, connect_args={"application_name": f"{APPLICATION}, tasks"}
+            ledger.app_url,
+            pool_size=1,
+            max_overflow=0,
+            connect_args={"application_name": f"{APPLICATION}, tasks", "options": OPTIONS},
         )
         self._sessions = async_tenant_sessionmaker(self._engine)
         self.may_be_cut = False
@@ -76,5 +79,15 @@ def pid_of(connection: Any) -> int:
 
 
 def quietly(act: Callable[[], object]) -> None:
-    with contextlib.suppress(*KNOWN):
+    """Call what may fail, but not wait."""
+    try:
         act()
+    except KNOWN as error:
+        refuse_stall(error)
+
+
+def refuse_stall(error: Exception) -> None:
+    """Raise StallError for an error that says how long something has waited."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, STALLS):
+        raise StallError(f"waited in vain: {cause}") from error

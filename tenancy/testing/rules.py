@@ -7,14 +7,15 @@ from typing import Any
 
 import psycopg
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError
 
 from tenancy.errors import ScopeError, StatementRefusedError, TenancyError
 from tenancy.testing.oracle import HalfRead, Kind, Work, tenant_of
-from tenancy.testing.places import APPLICATION, KNOWN, PLACES, Asynchronous, Where, quietly, run
+from tenancy.testing.places import KNOWN, PLACES, Asynchronous, Where, quietly, refuse_stall, run
+from tenancy.testing.retelling import step
 from tenancy.testing.story import KINDS, Story, nothing, saved
+from tenancy.testing.venue import APPLICATION
 
 SOME = st.integers(0, 7)  # picks one of what is there, by its remainder
 FORMS = st.sampled_from(["objects", "core", "text"])
@@ -25,14 +26,12 @@ class LeakMachine(Story):
 
     # Scopes -------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.blocks) < 4)
-    @rule(which=st.integers(0, 1))
+    @step(lambda self: len(self.blocks) < 4, which=st.integers(0, 1))
     def enter_a_scope(self, which: int) -> None:
         self._note("enter_a_scope")
         self._enter(self.tenants[which])
 
-    @precondition(lambda self: self.blocks)
-    @rule(which=st.sampled_from([0, 0, 0, 1, 2]))
+    @step(lambda self: self.blocks, which=st.sampled_from([0, 0, 0, 1, 2]))
     def leave_a_scope(self, which: int) -> None:
         """The innermost mostly; else one around it, which must be said and must end it all the same."""
         self._note("leave_a_scope")
@@ -45,15 +44,13 @@ class LeakMachine(Story):
         else:
             self._demand(in_order, "a scope left out of order was not refused")
 
-    @precondition(lambda self: len(self.contexts) < 3)
-    @rule()
+    @step(lambda self: len(self.contexts) < 3)
     def copy_the_context(self) -> None:
         """What a task or thread takes with it; it may outlive the scope."""
         self._note("copy_the_context")
         self.contexts.append((copy_context(), self.scopes.inner))
 
-    @precondition(lambda self: self.contexts)
-    @rule(n=SOME, keep=st.booleans())
+    @step(lambda self: self.contexts, n=SOME, keep=st.booleans())
     def read_in_a_copied_context(self, n: int, keep: bool) -> None:
         self._note("read_in_a_copied_context")
         context, block = self.contexts[n % len(self.contexts)]
@@ -63,26 +60,24 @@ class LeakMachine(Story):
 
     # Opening and closing ------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.flows) < 4)
-    @rule(kind=st.sampled_from(KINDS))
+    @step(lambda self: len(self.flows) < 4, kind=st.sampled_from(KINDS))
     def open_a_flow(self, kind: Kind) -> None:
         self._note(f"open_a_{kind}")
         self._open_a_flow(kind)
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME)
+    @step(lambda self: self.flows, n=SOME)
     def close_a_flow(self, n: int) -> None:
         self._note("close_a_flow")
         flow = self.flows.pop(n % len(self.flows))
-        self.dead_idle += flow.pid in self.killed
         sound = flow.health == "sound" and flow.pid not in self.killed
         try:
             flow.handle.close()
         except KNOWN as error:
+            refuse_stall(error)
             self._demand(not sound, f"closing failed: {error!r}")
+        self._end(flow)
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME)
+    @step(lambda self: self.flows, n=SOME)
     def commit(self, n: int) -> None:
         flow = self._pick(n)
         if flow.health == "unsure":
@@ -92,9 +87,8 @@ class LeakMachine(Story):
         try:
             flow.handle.commit()
         except KNOWN as error:
-            # A session releases its savepoint first, which is a statement and so refused in another scope.
-            releases = saved(flow) and flow.work is not None and flow.work.tenant != self.scopes.tenant
-            self._demand(not sound or flow.work is None or releases, f"committing failed: {error!r}")
+            refuse_stall(error)
+            self._demand(not sound or flow.work is None, f"committing failed: {error!r}")
             quietly(flow.handle.rollback)
         else:
             self._demand(flow.work is None or flow.health != "cut", "a transaction that was cut off was committed")
@@ -102,8 +96,7 @@ class LeakMachine(Story):
                 self.book.commit(flow.work)
         self._end(flow)
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME)
+    @step(lambda self: self.flows, n=SOME)
     def roll_back(self, n: int) -> None:
         self._note("roll_back")
         flow = self._pick(n)
@@ -112,21 +105,20 @@ class LeakMachine(Story):
 
     # Reading ------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME, form=FORMS, where=st.sampled_from(PLACES))
+    @step(lambda self: self.flows, n=SOME, form=FORMS, where=st.sampled_from(PLACES))
     def read(self, n: int, form: str, where: Where) -> None:
         """Also a session or connection that was kept across a switch, or that another thread opened."""
         self._note(f"read_in_{where.replace(' ', '_')}")
         flow = self._pick(n)
         self._attempt(flow, lambda: self._read(flow, form), self.book.seen_by, where=where)
 
-    @rule(where=st.sampled_from(PLACES))
+    @step(where=st.sampled_from(PLACES))
     def read_afresh(self, where: Where) -> None:
         self._note("read_afresh")
         scope = None if where == "thread" else self.scopes.tenant
         run(lambda: self._read_afresh(scope), where)
 
-    @rule(form=FORMS)
+    @step(form=FORMS)
     def read_in_a_task(self, form: str) -> None:
         self._note("read_in_a_task")
         if self.asynchronous is None:
@@ -135,6 +127,7 @@ class LeakMachine(Story):
         try:
             rows = self.asynchronous.read(select(self.ledger.model) if form == "objects" else text(self.text))
         except KNOWN as error:
+            refuse_stall(error)
             self._demand(scope is None or self.asynchronous.may_be_cut, f"a task could not read: {error!r}")
             if not isinstance(error, TenancyError):
                 self.asynchronous.may_be_cut = False
@@ -143,8 +136,7 @@ class LeakMachine(Story):
             self._compare([self._told(row) for row in rows], scope, self._seen(scope))
         self.tally.outcomes.update([f"task: {outcome}"])
 
-    @precondition(lambda self: self._open("connection", "session"))
-    @rule(n=SOME)
+    @step(lambda self: self._open("connection", "session"), n=SOME)
     def open_a_server_cursor(self, n: int) -> None:
         """Read one row of it, and leave the rest for later."""
         self._note("open_a_server_cursor")
@@ -158,10 +150,11 @@ class LeakMachine(Story):
 
         self._attempt(flow, begin, self.book.seen_by, partly=True)
         if flow.work is not None and opened and flow.health == "sound":
-            flow.cursors.append(HalfRead(opened[0], self.book.seen_by(flow.work), len(flow.work.savepoints)))
+            flow.cursors.append(HalfRead(opened[0], self.book.seen_by(flow.work)))
+        elif opened:
+            quietly(opened[0].close)
 
-    @precondition(lambda self: any(flow.cursors for flow in self.flows))
-    @rule(n=SOME, where=st.sampled_from(PLACES))
+    @step(lambda self: any(flow.cursors for flow in self.flows), n=SOME, where=st.sampled_from(PLACES))
     def read_on(self, n: int, where: Where) -> None:
         """The cursor may have ended with a savepoint, so an error is always allowed; a foreign row never is."""
         self._note("read_on")
@@ -172,7 +165,9 @@ class LeakMachine(Story):
         try:
             rows = run(lambda: cursor.result.fetchmany(1), where)
         except KNOWN as error:
+            refuse_stall(error)
             flow.cursors.remove(cursor)
+            quietly(cursor.result.close)
             if not isinstance(error, TenancyError):
                 flow.health = "cut" if flow.pid in self.killed else "unsure"
             return
@@ -180,8 +175,7 @@ class LeakMachine(Story):
 
     # Writing ------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME, as_object=st.booleans())
+    @step(lambda self: self.flows, n=SOME, as_object=st.booleans())
     def insert(self, n: int, as_object: bool) -> None:
         self._note("insert")
         flow, scope = self._pick(n), self.scopes.tenant
@@ -200,8 +194,7 @@ class LeakMachine(Story):
             statement = statement.returning(*self.columns)
             self._attempt(flow, lambda: self._execute(flow, statement), added)
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME, m=SOME, removes=st.booleans())
+    @step(lambda self: self.flows, n=SOME, m=SOME, removes=st.booleans())
     def change(self, n: int, m: int, removes: bool) -> None:
         """Change a row that this flow sees and no other has changed: nobody waits for a lock."""
         flow = self._pick(n)
@@ -212,8 +205,7 @@ class LeakMachine(Story):
         self._note("remove" if removes else "change")
         self._change(flow, rows[m % len(rows)], removes=removes)
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME, m=SOME, removes=st.booleans())
+    @step(lambda self: self.flows, n=SOME, m=SOME, removes=st.booleans())
     def change_a_strangers_row(self, n: int, m: int, removes: bool) -> None:
         """Name a row of the other tenant: nothing must be changed."""
         flow, scope = self._pick(n), self.scopes.tenant
@@ -225,8 +217,7 @@ class LeakMachine(Story):
 
     # Failing ------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME)
+    @step(lambda self: self.flows, n=SOME)
     def fail(self, n: int) -> None:
         flow = self._pick(n)
         if self._expected(flow, self.scopes.tenant) != "rows" or flow.work is None:
@@ -236,8 +227,7 @@ class LeakMachine(Story):
             self._execute(flow, text("SELECT 1/0"))
         flow.health = "failed"
 
-    @precondition(lambda self: self.flows)
-    @rule(n=SOME, m=st.integers(0, 1))
+    @step(lambda self: self.flows, n=SOME, m=st.integers(0, 1))
     def set_a_tenant_by_hand(self, n: int, m: int) -> None:
         flow = self._pick(n)
         if self._expected(flow, self.scopes.tenant) != "rows" or flow.work is None:
@@ -246,31 +236,23 @@ class LeakMachine(Story):
         with self._must_raise("setting a tenant by hand", StatementRefusedError):
             self._execute(flow, text(f"SET LOCAL app.tenant_id = '{self.tenants[m]}'"))
 
-    @precondition(lambda self: self.kills < 3)
-    @rule(n=SOME)
+    @step(lambda self: self.kills < 3, n=SOME)
     def kill(self, n: int) -> None:
         """End one of the server's processes that serve this story, whatever it is doing."""
-        found = self.admin.execute(
-            "SELECT pid, application_name FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name LIKE %s ORDER BY backend_start",
-            [f"{APPLICATION}%"],
-        ).fetchall()
+        found = self.venue.processes()
         if not found:
             return
         self._note("kill")
         self.kills += 1
         pid, application = found[n % len(found)]
-        self.admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        self.venue.end(pid)
         self.killed.add(pid)
         if application != APPLICATION:
             self.asynchronous.may_be_cut = True
-        elif all(flow.pid != pid for flow in self.flows):
-            self.dead_idle += 1
 
     # Savepoints ---------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self._open("connection", "session"))
-    @rule(n=SOME)
+    @step(lambda self: self._open("connection", "session"), n=SOME)
     def open_a_savepoint(self, n: int) -> None:
         flow = self._pick(n, "connection", "session")
         if flow.work is None or flow.health != "sound" or len(flow.work.savepoints) > 2:
@@ -280,30 +262,30 @@ class LeakMachine(Story):
         try:
             flow.work.save(flow.handle.begin_nested())
         except KNOWN as error:
+            refuse_stall(error)
             self._demand(outcome != "rows", f"a savepoint could not be opened: {error!r}")
             flow.health = "cut" if flow.pid in self.killed else "unsure"
         else:
             # A session sends SAVEPOINT with the first statement that follows, so it refuses nothing yet.
             self._demand(outcome == "rows" or flow.kind == "session", "a savepoint was opened in a foreign scope")
 
-    @precondition(lambda self: any(saved(flow) for flow in self.flows))
-    @rule(n=SOME, releases=st.booleans())
+    @step(lambda self: any(saved(flow) for flow in self.flows), n=SOME, releases=st.booleans())
     def end_a_savepoint(self, n: int, releases: bool) -> None:
         having = [flow for flow in self.flows if saved(flow)]
         flow = having[n % len(having)]
         work = flow.work
         if work is None or flow.health not in ("sound", "failed"):
             return
-        in_scope = work.tenant == self.scopes.tenant
-        goes = flow.pid not in self.killed and (not releases or (in_scope and flow.health == "sound"))
+        goes = flow.pid not in self.killed and (not releases or flow.health == "sound")
         self._note("release_a_savepoint" if releases else "roll_back_to_a_savepoint")
         savepoint = work.release() if releases else work.restore()
         try:
             savepoint.commit() if releases else savepoint.rollback()
         except KNOWN as error:
+            refuse_stall(error)
             self._demand(not goes, f"a savepoint could not be ended: {error!r}")
             flow.health = "cut" if flow.pid in self.killed else "unsure"
         else:
             is_right = goes or flow.kind == "session"  # where no statement has followed, there is none to end
-            self._demand(is_right, "a savepoint was ended in a foreign scope, or on no connection")
+            self._demand(is_right, "a savepoint was ended on no connection")
             flow.health = "sound"

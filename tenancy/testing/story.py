@@ -13,7 +13,6 @@ from uuid import UUID
 
 import psycopg
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize
 from sqlalchemy import Engine, Uuid, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -23,18 +22,12 @@ from uuid_utils.compat import uuid7
 from tenancy.context import outside_any_scope, tenant_scope
 from tenancy.errors import TenancyError
 from tenancy.testing.ledger import Ledger
-from tenancy.testing.oracle import Block, Book, Flow, Kind, Outcome, Scopes, Work, expected
-from tenancy.testing.places import APPLICATION, KNOWN, Where, pid_of, quietly, run
+from tenancy.testing.oracle import Block, Book, Flow, Kind, LeakError, OracleError, Outcome, Scopes, Work, expected
+from tenancy.testing.places import KNOWN, Where, pid_of, quietly, refuse_stall, run
+from tenancy.testing.retelling import Teller, beginning
+from tenancy.testing.venue import Venue
 
 KINDS: tuple[Kind, ...] = ("session", "session", "connection", "raw")
-
-
-class LeakError(AssertionError):
-    """A foreign row was read, or any row at all outside a scope."""
-
-
-class OracleError(AssertionError):
-    """What came is no leak, but not what must come either: a lost row, or an error without a cause."""
 
 
 @dataclass
@@ -57,7 +50,7 @@ class Tally:
         )
 
 
-class Story(RuleBasedStateMachine):
+class Story(Teller):
     """Two tenants, a pool of one to three connections, and all that is open at the moment."""
 
     ledger: Ledger
@@ -65,49 +58,50 @@ class Story(RuleBasedStateMachine):
     open_engine: Callable[..., Engine]
     open_sessions: Callable[[Engine], sessionmaker[Any]]
 
-    @initialize(
+    @beginning(
         pool_size=st.integers(1, 3),
+        has_budgets=st.booleans(),
         which=st.sampled_from([None, 0, 0, 1]),
         kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=2),
     )
-    def begin_the_story(self, pool_size: int, which: int | None, kinds: list[Kind]) -> None:
-        self._set_the_stage(pool_size)
+    def begin_the_story(self, pool_size: int, has_budgets: bool, which: int | None, kinds: list[Kind]) -> None:
+        self._set_the_stage(pool_size, has_budgets=has_budgets)
         if which is not None:
             self._enter(self.tenants[which])
         for kind in kinds:
             self._open_a_flow(kind)
 
-    def _set_the_stage(self, pool_size: int) -> None:
+    def _set_the_stage(self, pool_size: int, *, has_budgets: bool) -> None:
         self.tally.stories += 1
         self.pool_size, self.serial = pool_size, 0
-        self.admin = self.ledger.connect_admin()
-        self.tenants = self.ledger.add_tenants(2, self.admin)
+        self.venue = Venue(self.ledger, type(self).open_engine, pool_size=pool_size, has_budgets=has_budgets)
+        self.outside = outside_any_scope()
+        self.outside.__enter__()
+        self.tenants = self.venue.tenants
         self.book, self.scopes = Book(self.tenants), Scopes()
         self.blocks: list[tuple[Block, AbstractContextManager[None]]] = []
         self.contexts: list[tuple[Context, Block | None]] = []
         self.flows: list[Flow] = []
         self.killed: set[int] = set()
-        self.dead_idle = 0  # at most so many connections in the pool are dead
         self.asynchronous: Any = None
         self.kills = 0
         table, payload = self.ledger.table, self.ledger.table.c[self.ledger.payload]
         self.columns = (table.c.tenant_id, payload)
         self.text = str(select(*self.columns).compile())
-        self.engine = type(self).open_engine(
-            self.ledger.app_url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=0.01,
-            connect_args={"application_name": APPLICATION},
-        )
+        self.engine = self.venue.engine
         self.sessions = type(self).open_sessions(self.engine)
-        self.outside = outside_any_scope()
-        self.outside.__enter__()
         for tenant in self.tenants:
+            self._add_the_first_row(tenant)
+
+    def _add_the_first_row(self, tenant: UUID) -> None:
+        row = self._new_row(tenant)
+        try:
             with tenant_scope(tenant), self.sessions.begin() as session:
-                row = self._new_row(tenant)
-                session.execute(insert(table).values(row))
-                self.book.rows[tenant].add(row[self.ledger.payload])
+                session.execute(insert(self.ledger.table).values(row))
+        except KNOWN as error:
+            refuse_stall(error)
+            raise
+        self.book.rows[tenant].add(row[self.ledger.payload])
 
     def teardown(self) -> None:
         if not hasattr(self, "outside"):
@@ -115,24 +109,33 @@ class Story(RuleBasedStateMachine):
         try:
             for flow in self.flows:
                 quietly(flow.handle.close)
+                self._end(flow)
             if self.asynchronous is not None:
                 quietly(self.asynchronous.close)
-            self.engine.dispose()
-            # What could not be closed may hold locks that the clearing would wait for.
-            self.admin.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name LIKE %s",
-                [f"{APPLICATION}%"],
-            )
-            self._compare_with_the_truth()
+            if not self.is_spoiled:
+                self._watch(self._judge_the_end)
         finally:
             self.outside.__exit__(None, None, None)
-            self.ledger.clear(self.admin)
-            self.admin.close()
+            self.venue.close()
+
+    def _judge_the_end(self) -> None:
+        self._demand_that_nothing_is_left(0)
+        self.engine.dispose()
+        if left := self.venue.connections_left():
+            raise OracleError(f"connections were left open: {left}")
+        self._compare_with_the_truth()
+
+    def _demand_that_nothing_is_left(self, open_now: int) -> None:
+        """Hold what is taken of the pool, and of the tenants' budgets, against what is open."""
+        for what, taken in (("connections", self.venue.connections_taken()), ("slots", self.venue.slots_taken())):
+            self._demand(taken <= open_now, f"{taken} {what} are taken, where {open_now} are in use")
+
+    def check(self) -> None:
+        self._demand_that_nothing_is_left(sum(flow.holds_a_connection for flow in self.flows))
 
     def _compare_with_the_truth(self) -> None:
         found: dict[UUID, set[str]] = {tenant: set() for tenant in self.tenants}
-        for tenant, payload in self.ledger.everything(self.tenants, self.admin):
+        for tenant, payload in self.venue.everything():
             if not payload.startswith(tenant.hex):
                 raise LeakError(f"a row of {tenant} says {payload!r}")
             found[tenant].add(payload)
@@ -189,9 +192,11 @@ class Story(RuleBasedStateMachine):
         return found[n % len(found)]
 
     def _end(self, flow: Flow) -> None:
+        """Forget the flow's transaction, however it ended, and close what was half read in it."""
+        for cursor in flow.cursors:
+            quietly(cursor.result.close)
         if flow.pid in self.killed:
             flow.health = "cut"
-            self.dead_idle += 1  # if nobody noticed
         flow.end()
         if flow.kind == "session":
             flow.pid, flow.health = None, "sound"
@@ -200,9 +205,13 @@ class Story(RuleBasedStateMachine):
         return self.pool_size - sum(flow.holds_a_connection for flow in self.flows)
 
     def _expected(self, flow: Flow, scope: UUID | None) -> Outcome:
-        found = expected(flow, scope, killed=self.killed, free=self._free(), may_be_cut=self.dead_idle > 0)
+        found = expected(flow, scope, killed=self.killed, free=self._free(), may_be_cut=self._dead_waits())
         # A connection that was found dead has left its place in the pool to others.
         return "either" if found == "full" and any(self._is_cut(f) for f in self.flows) else found
+
+    def _dead_waits(self) -> bool:
+        """Tell whether the pool may give a connection that was killed while nobody used it."""
+        return bool(self.venue.idle & self.killed)
 
     def _is_cut(self, flow: Flow) -> bool:
         return flow.health == "cut" or flow.pid in self.killed
@@ -268,6 +277,7 @@ class Story(RuleBasedStateMachine):
         try:
             rows = [self._told(row) for row in act()]
         except KNOWN as error:
+            refuse_stall(error)
             self._judge(flow, outcome, scope, error)
             return
         self._refuse_foreign(rows, scope)
@@ -300,8 +310,6 @@ class Story(RuleBasedStateMachine):
             flow.work = Work(scope)
         is_cut = isinstance(cause, psycopg.OperationalError) or isinstance(error, InvalidRequestError)
         flow.health = "cut" if is_cut or flow.pid in self.killed else "failed"
-        if is_cut and flow.pid is None:
-            self.dead_idle = max(0, self.dead_idle - 1)
 
     def _compare(
         self, rows: list[tuple[UUID, str]], scope: UUID | None, wanted: frozenset[str], *, partly: bool = False
