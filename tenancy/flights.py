@@ -34,7 +34,8 @@ class _Held(BasePipeline):
         try:
             super()._process_results(queued, results)
         except psycopg.OperationalError as error:
-            self._farewell = error
+            if self._farewell is None:  # what follows in the flight is aborted, and says no more than that
+                self._farewell = self._farewell or error
             raise
 
     def _last_words(self, error: psycopg.OperationalError) -> psycopg.OperationalError:
