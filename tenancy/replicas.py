@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakMethod
 
 import psycopg
@@ -19,7 +19,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 
 from tenancy.context import Scope, current_scope, require_tenant
 from tenancy.errors import UnsafeConnectionError
@@ -50,10 +50,10 @@ class Replicas:
         self._is_async = primary.dialect.is_async
         self._identity = ""
         self._turn = itertools.count()
+        self._reader: tuple[Engine, Mapping[str, Any], ReadingEngine] | None = None
         self._forget()
         event.listen(primary, "connect", self._meet_primary)
         event.listen(primary, "handle_error", self._on_error)
-        event.listen(primary, "engine_disposed", self._dispose)
         for replica in self.all:
             event.listen(replica.engine, "connect", self._greeter(replica))
 
@@ -63,6 +63,17 @@ class Replicas:
         self._stopping = threading.Event()
         self._asked = [threading.Event() for _ in self.all]
         self._waiting: list[tuple[int, Future[Replica]]] = []
+
+    def reader_of(self, engine: Engine) -> ReadingEngine:
+        """Return the reading form of the primary's engine, or of one that was made from it."""
+        options = engine.get_execution_options()
+        made = self._reader
+        if made is not None and made[0] is engine and made[1] is options:
+            return made[2]
+        reader = ReadingEngine(engine, {})
+        reader.replicas = self
+        self._reader = (engine, options, reader)
+        return reader
 
     def take(self, scope: Scope | None) -> PoolProxiedConnection | None:
         """Return a connection to a replica on which the scope sees all it must; None for the primary."""
@@ -165,7 +176,8 @@ class Replicas:
                     with suppress(InvalidStateError):  # cancelled in this moment
                         waiter.set_result(replica)
 
-    def _dispose(self, _engine: Engine) -> None:
+    def dispose(self) -> None:
+        """Do to the replicas' pools what is done to the primary's; the next read starts anew."""
         self._stopping.set()
         for asked in self._asked:
             asked.set()
@@ -212,6 +224,16 @@ class ReadingEngine(OptionEngine):
         return self.replicas.take(current_scope()) or super().raw_connection()
 
 
+class FollowedPool(Pool):
+    """The pool of a primary. Engine.dispose makes it anew, in a forked child too, and the replicas' with it."""
+
+    replicas: ClassVar[Replicas]
+
+    def recreate(self) -> Pool:
+        self.replicas.dispose()
+        return super().recreate()
+
+
 def add_replicas(
     primary: Engine, engines: Sequence[Engine], rules: ReplicaRules, *, connect_args: Mapping[str, Any]
 ) -> None:
@@ -219,17 +241,17 @@ def add_replicas(
 
     connect_args: what the engines pass to their driver beside their URLs.
     """
-    primary.update_execution_options(**{_OPTION: Replicas(primary, engines, rules, connect_args)})
+    replicas = Replicas(primary, engines, rules, connect_args)
+    primary.update_execution_options(**{_OPTION: replicas})
+    # In place, as in tenancy.pools: one listener for `engine_disposed` would make every statement dispatch events.
+    existing = type(primary.pool)
+    primary.pool.__class__ = type(existing.__name__, (FollowedPool, existing), {"replicas": replicas})
 
 
 def reading_engine(bind: Engine) -> Engine:
     """Return what a session of a reading scope is bound to instead: the same where there are no replicas."""
-    replicas = bind.get_execution_options().get(_OPTION)
-    if replicas is None:
-        return bind
-    engine = ReadingEngine(bind, {})
-    engine.replicas = replicas
-    return engine
+    replicas: Replicas | None = bind.get_execution_options().get(_OPTION)
+    return bind if replicas is None else replicas.reader_of(bind)
 
 
 def replicas_of(engine: Engine | AsyncEngine) -> Sequence[Replica]:
