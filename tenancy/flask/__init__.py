@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from blinker import Namespace
-from flask import Flask, Response, current_app, has_request_context, request
+from flask import Flask, Request, Response, current_app, has_request_context, request
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from werkzeug.datastructures import HeaderSet
 
 from tenancy.context import current_tenant
 from tenancy.directory import Directory, SQLDirectory, TenantRecord
@@ -108,6 +109,7 @@ class Tenancy:
         self._reads_only_methods = frozenset(reads_only_methods)
         self._reads_after = reads_after
         self._opened = Opened(self._make_session)
+        self._vary = HeaderSet(self.chain.vary)
 
     def init_app(self, app: Flask) -> None:
         """Guard every route of the app, and give the directory the engine of the sessions.
@@ -203,17 +205,18 @@ class Tenancy:
         return visit
 
     def _enter(self) -> Response | None:
-        exempt = None if request.endpoint is None else _exemption(current_app, request.endpoint)
-        if ASKED in request.environ:
-            check: StartupCheck = current_app.extensions[STARTUP]
+        app, asked = _served()
+        exempt = None if asked.endpoint is None else _exemption(app, asked.endpoint)
+        if ASKED in asked.environ:
+            check: StartupCheck = app.extensions[STARTUP]
             end_with_explanation(self.chain, exempt, self._is_member, self._render, check)
         if exempt is not None:
             return None
-        trace = self.chain.explain(request)
-        if current_app.debug:
-            request.environ[TRACE] = trace
+        trace = self.chain.explain(asked)
+        if app.debug:
+            asked.environ[TRACE] = trace
         if trace.error is None and trace.tenant is not None:
-            check = current_app.extensions[STARTUP]
+            check = app.extensions[STARTUP]
             if not check.has_passed:
                 try:
                     check.run()
@@ -221,18 +224,16 @@ class Tenancy:
                     return self._show(UNSAFE, error)
             account = self._account_of(trace) if self._account_of is not None else None
             after = self._reads_after(trace) if self._reads_after is not None else None
-            reads_only = self._only_reads(request.endpoint)
-            request.environ[VISIT] = Visit(
-                self._opened, trace, trace.tenant, account, reads_only=reads_only, after=after
-            )
+            reads_only = self._only_reads(app, asked)
+            asked.environ[VISIT] = Visit(self._opened, trace, trace.tenant, account, reads_only=reads_only, after=after)
             return None
-        if request.routing_exception is not None and isinstance(trace.error, NoTenantError):
+        if asked.routing_exception is not None and isinstance(trace.error, NoTenantError):
             return None  # no such page, asked for at no tenant's address: Flask's own 404, 405 or redirect
         return self._refuse(trace)
 
-    def _only_reads(self, endpoint: str | None) -> bool:
-        view = current_app.view_functions.get(endpoint) if endpoint is not None else None
-        return request.method in self._reads_only_methods or getattr(view, _READS_ONLY, False)
+    def _only_reads(self, app: Flask, asked: Request) -> bool:
+        view = app.view_functions.get(asked.endpoint) if asked.endpoint is not None else None
+        return asked.method in self._reads_only_methods or getattr(view, _READS_ONLY, False)
 
     def _refuse(self, trace: Trace) -> Response:
         error, tenant = trace.error, trace.tenant
@@ -258,14 +259,13 @@ class Tenancy:
         return self._render(problem)
 
     def _seal(self, response: Response) -> Response:
-        visit = request.environ.get(VISIT)
-        if current_app.debug and TRACE in request.environ:
-            response.headers[TRACE_HEADER] = trace_line(request.environ[TRACE])
+        app, asked = _served()
+        visit = asked.environ.get(VISIT)
+        if TRACE in asked.environ and app.debug:
+            response.headers[TRACE_HEADER] = trace_line(asked.environ[TRACE])
         if not isinstance(visit, Visit):
             return response
-        response.vary.update(self.chain.vary)
-        if not response.cache_control.public and not response.cache_control.no_store:
-            response.cache_control.private = True
+        _keep_private(response, self._vary)
         if response.status_code >= 300 and not response.direct_passthrough:
             response.make_sequence()  # Werkzeug makes its errors and redirects in the form of streams
         # Set either way: after a failure an answer of another kind may follow.
@@ -305,6 +305,28 @@ class Tenancy:
         raise ConfigurationError(
             "the sessions given are not bound tenant sessions", hint="pass tenant_sessionmaker(engine), or your db"
         )
+
+
+def _served() -> tuple[Flask, Request]:
+    """Return the app and the request themselves: each look through Flask's proxies to them costs a microsecond."""
+    # A method of the proxies that their types do not show.
+    return current_app._get_current_object(), request._get_current_object()  # type: ignore[attr-defined]
+
+
+def _keep_private(response: Response, vary: HeaderSet) -> None:
+    """Let shared caches keep an answer only if its route said so, and no cache give it to another tenant."""
+    headers = response.headers
+    # Most answers have neither header, and to parse one and write it again costs more than the rest of sealing.
+    if headers.getlist("Vary"):
+        response.vary.update(vary)
+    elif vary:
+        headers.add("Vary", vary.to_header())
+    if not headers.getlist("Cache-Control"):
+        headers.add("Cache-Control", "private")
+        return
+    caching = response.cache_control  # parsed anew each time that it is asked for
+    if not caching.public and not caching.no_store:
+        caching.private = True
 
 
 def _has_sessions(given: Any) -> bool:
