@@ -1,30 +1,26 @@
-"""What a transaction costs, counted: writes to the socket, messages, calls of functions, compiled statements."""
+"""What a transaction costs beside its statement: writes to the socket, messages, statements compiled anew."""
 
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert, select, text, update
+from sqlalchemy import Engine, event, insert, select, text, update
 from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, selectinload, sessionmaker
+from sqlalchemy.orm import selectinload
 
 from tenancy.binding import create_async_tenant_engine, create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.embedded import start
 from tenancy.session import tenant_sessionmaker
-from tenancy.tables import TenantTable, new_id
 from tests.conftest import FAST, ROLES, Database, SomeTenant, bootstrap
 from tests.models import Person
+from tests.tenancy.counting import calls_of
 
 # Where struct tcp_info of Linux has tcpi_data_segs_out: on a socket without delay, the writes that it took.
 _SEGMENTS_SENT = slice(156, 160)
@@ -230,115 +226,3 @@ def test_connection_comes_back_to_the_pool_without_a_word(
         driver.commit()
 
     assert calls_of(driver.rollback) <= 3
-
-
-def calls_of(work: Callable[[], object]) -> int:
-    """Count the functions that are called, of Python and of C."""
-    seen = 0
-
-    def look(_frame: Any, happened: str, _argument: Any) -> None:
-        nonlocal seen
-        seen += happened in ("call", "c_call")
-
-    sys.setprofile(look)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return seen - 1  # the call that ends it
-
-
-class PlainBase(DeclarativeBase):
-    pass
-
-
-class PlainPerson(PlainBase):
-    """A person as an application without a tenancy library has one."""
-
-    __tablename__ = "people"
-    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    name: Mapped[str]
-    email: Mapped[str]
-
-
-class OurBase(DeclarativeBase):
-    pass
-
-
-class OurPerson(TenantTable, OurBase):
-    __tablename__ = "people"
-    name: Mapped[str]
-    email: Mapped[str]
-
-
-@dataclass
-class Side:
-    """The library's way to do a thing, or the way without it: the tenant in each statement and object by hand."""
-
-    sessions: sessionmaker[Any]
-    model: Any
-    tenant: UUID
-    stamp: dict[str, UUID]
-
-    def get(self) -> None:
-        with self._session() as session:
-            session.get(self.model, (self.tenant, self.tenant))
-
-    def listing(self) -> None:
-        with self._session() as session:
-            statement = select(self.model).where(*(self.model.tenant_id == tenant for tenant in self.stamp.values()))
-            session.scalars(statement.limit(10)).all()
-
-    def inserts(self, count: int) -> None:
-        with self._session() as session:
-            session.add_all(self.model(name="Ada", email=f"{new_id()}@hot.test", **self.stamp) for _ in range(count))
-
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
-        scope = nullcontext() if self.stamp else tenant_scope(self.tenant)
-        with scope, self.sessions.begin() as session:
-            yield session
-
-
-@pytest.fixture
-def sides(database: Database, acme: SomeTenant) -> Iterator[tuple[Side, Side]]:
-    # Engines of its own: once somebody listened to one, SQLAlchemy dispatches events for good.
-    plain, ours = create_engine(database.url("postgres")), create_tenant_engine(database.url(ROLES.app))
-    yield (
-        Side(sessionmaker(plain), PlainPerson, acme.id, {"tenant_id": acme.id}),
-        Side(tenant_sessionmaker(ours), OurPerson, acme.id, {}),
-    )
-    plain.dispose()
-    ours.dispose()
-
-
-def fewest_calls_of(work: Callable[[], object]) -> int:
-    """Count once caches are warm and the statement is prepared; the garbage collector may add some at times."""
-    for _ in range(8):
-        work()
-    return min(calls_of(work) for _ in range(5))
-
-
-@pytest.mark.parametrize(
-    ("act", "more"),
-    [(Side.get, 190), (Side.listing, 95), (partial(Side.inserts, count=1), 135)],
-    ids=["get", "list", "insert"],
-)
-def test_transaction_calls_few_functions_more_than_one_without_the_library(
-    sides: tuple[Side, Side], act: Callable[[Side], None], more: int
-) -> None:
-    """In a scope of its own. A time would tell of the machine; each call of a function is some 0.1 µs."""
-    plain, ours = (fewest_calls_of(partial(act, side)) for side in sides)
-
-    assert ours - plain <= more
-
-
-def test_object_costs_few_calls_more_than_one_without_the_library(sides: tuple[Side, Side]) -> None:
-    """Stamped when it is made, and checked when it is added and when it is flushed."""
-    plain, ours = (
-        (fewest_calls_of(partial(side.inserts, 101)) - fewest_calls_of(partial(side.inserts, 1))) / 100
-        for side in sides
-    )
-
-    assert ours - plain <= 17
