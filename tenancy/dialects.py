@@ -52,7 +52,7 @@ class TenantDialect(DefaultDialect):
             )
         state.note()
 
-    def do_begin_twophase(self, _connection: object, _xid: object) -> None:
+    def do_begin_twophase(self, connection: object, xid: object) -> None:
         raise ConfigurationError(
             "a prepared transaction outlives the connection that carries its tenant", hint="leave twophase off"
         )
