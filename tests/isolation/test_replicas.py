@@ -23,9 +23,11 @@ from tenancy.errors import ScopeError, WrongTenantError
 from tenancy.positions import POSITION_SQL, parse_position
 from tenancy.replicas import ReplicaRules, position_of, replicas_of
 from tenancy.session import tenant_sessionmaker
+from tests import signed
 from tests.conftest import ROLES, Database
 from tests.isolation.standby import FOLLOWING, Pair, start_pair
 from tests.models import Person
+from tests.signed import KEY, fill, sign
 
 ACME, GLOBEX = UUID(int=1 << 64), UUID(int=2 << 64)
 NAMES = select(Person.name).order_by(Person.name)
@@ -457,6 +459,27 @@ def test_replica_that_takes_no_more_connections_falls_back_within_the_call(pair:
 
     assert (was_healthy, replica.is_healthy) == (True, False)
     assert found == (["Ada"], False)
+
+
+def test_replica_of_a_signed_database_verifies_the_scope(doomed: Pair) -> None:
+    sign(doomed.primary)
+    fill(doomed.primary)
+    doomed.catch_up()
+    engine = create_tenant_engine(
+        doomed.primary.url(ROLES.app),
+        replicas=[doomed.standby.url(ROLES.app)],
+        replica_rules=ReplicaRules(look_every_s=0.05),
+        signing_key=KEY,
+    )
+    wait_for_replica(engine)
+
+    found = []
+    for tenant in (signed.ACME, signed.GLOBEX):
+        with tenant_scope(tenant, reads_only=True), tenant_sessionmaker(engine)() as session:
+            found.append((session.scalars(NAMES).all(), session.scalar(IS_REPLICA)))
+    engine.dispose()
+
+    assert found == [(["Ada"], True), (["Eve"], True)]
 
 
 def test_promoted_replica_is_not_read(doomed: Pair) -> None:

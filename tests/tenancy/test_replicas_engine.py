@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -231,6 +233,54 @@ def test_engine_reads_on_after_it_was_disposed_of(pair: Pair) -> None:
 
         assert read(engine, IS_REPLICA) is False
         wait_until(lambda: read(engine, IS_REPLICA) is True)
+
+
+def test_threads_end_with_the_engine_s_disposal(pair: Pair) -> None:
+    def looking() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "tenancy-replica"]
+
+    with engine_of(pair.primary.url(ROLES.app), pair.standby.url(ROLES.app), rules=ReplicaRules(look_every_s=60)):
+        while_open = len(looking())
+    wait_until(lambda: not looking())
+
+    assert while_open == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_child_looks_for_itself(pair: Pair) -> None:
+    rules = ReplicaRules(look_every_s=0.05)
+    with engine_of(pair.primary.url(ROLES.app), pair.standby.url(ROLES.app), rules=rules) as engine:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            time.sleep(0.3)  # what its parent saw is too old by now
+            found = [read(engine, IS_REPLICA)]
+            wait_until(lambda: read(engine, IS_REPLICA) is True)
+            os.write(writer, str([*found, read(engine, IS_REPLICA)]).encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        of_child = os.read(reader, 100).decode()
+        of_parent = read(engine, IS_REPLICA)
+    os.close(reader)
+    os.close(writer)
+
+    assert (of_child, of_parent) == ("[False, True]", True)
+
+
+def test_replicas_take_turns(pair: Pair) -> None:
+    standby = pair.standby.url(ROLES.app)
+    engine = create_tenant_engine(
+        pair.primary.url(ROLES.app), replicas=[standby, standby], replica_rules=ReplicaRules(look_every_s=0.05)
+    )
+    with tenant_scope(ACME), tenant_sessionmaker(engine)() as session:
+        session.scalar(IS_REPLICA)
+    read(engine, IS_REPLICA)
+    wait_until(lambda: all(replica.is_healthy for replica in replicas_of(engine)))
+
+    backends = {read(engine, text("SELECT pg_backend_pid()")) for _ in range(4)}
+    engine.dispose()
+
+    assert len(backends) == 2
 
 
 def test_asynchronous_engine_reads_its_own_writes_from_the_replica(pair: Pair) -> None:
