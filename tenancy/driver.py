@@ -10,7 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from typing import Any, Self
 
 import psycopg
@@ -157,12 +163,14 @@ class TenantConnection(psycopg.Connection[Any]):
         """psycopg's block. The outermost binds as it opens, or rolling back a block within would undo the binding."""
         is_outermost, write = not self.state.has_begun, None
         try:
-            with super().transaction(savepoint_name, force_rollback) as block:
-                self._send(self.state.open())
-                yield block
-                write = self.state.write_to_note() if is_outermost else None
-            if write is not None:
-                with write:
+            with ExitStack() as noting:
+                with super().transaction(savepoint_name, force_rollback) as block:
+                    self._send(self.state.open())
+                    yield block
+                    write = self.state.write_to_note() if is_outermost else None
+                    if write is not None:
+                        noting.enter_context(write)
+                if write is not None:
                     write.ended_at(psycopg.Cursor(self).execute(POSITION_SQL).fetchall()[0][0])
         finally:
             if is_outermost:
@@ -300,12 +308,14 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         """psycopg's block. The outermost binds as it opens, or rolling back a block within would undo the binding."""
         is_outermost, write = not self.state.has_begun, None
         try:
-            async with super().transaction(savepoint_name, force_rollback) as block:
-                await self._send(self.state.open())
-                yield block
-                write = self.state.write_to_note() if is_outermost else None
-            if write is not None:
-                with write:
+            with ExitStack() as noting:
+                async with super().transaction(savepoint_name, force_rollback) as block:
+                    await self._send(self.state.open())
+                    yield block
+                    write = self.state.write_to_note() if is_outermost else None
+                    if write is not None:
+                        noting.enter_context(write)
+                if write is not None:
                     asking = await psycopg.AsyncCursor(self).execute(POSITION_SQL)
                     write.ended_at((await asking.fetchall())[0][0])
         finally:

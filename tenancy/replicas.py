@@ -24,7 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection
 from tenancy.context import Scope, current_scope, require_tenant
 from tenancy.errors import UnsafeConnectionError
 from tenancy.positions import Positions
-from tenancy.standbys import IDENTITY_SQL, LOOK_SQL, Look, NotAReplicaError, Replica, ReplicaRules, Watch, row_of
+from tenancy.standbys import IDENTITY_SQL, LOOK_SQL, Look, Replica, ReplicaRules, Watch, row_of
 from tenancy.transactions import state_of
 
 if TYPE_CHECKING:
@@ -104,8 +104,9 @@ class Replicas:
                 connection.invalidate()
                 connection = replica.engine.raw_connection()
             return connection
-        except (psycopg.OperationalError, OperationalError, NotAReplicaError, UnsafeConnectionError) as error:
-            if isinstance(error, UnsafeConnectionError) and not isinstance(error.__cause__, psycopg.OperationalError):
+        except (psycopg.OperationalError, OperationalError, UnsafeConnectionError) as error:
+            was_cut = isinstance(error.__cause__, psycopg.OperationalError)
+            if isinstance(error, UnsafeConnectionError) and replica.is_healthy and not was_cut:
                 raise  # a role that sees past the policies: nobody should get used to that
             replica.set_aside(str(error), for_s=self._rules.look_every_s)
             return None
@@ -164,8 +165,7 @@ class Replicas:
         """Look at a replica; tell whether somebody waits for it to move on."""
         asked_at = monotonic()
         cursor = connection.execute(LOOK_SQL)
-        with suppress(NotAReplicaError):
-            replica.see(row_of(cursor.description, cursor.fetchone()), self._identity, asked_at=asked_at)
+        if replica.see(row_of(cursor.description, cursor.fetchone()), self._identity, asked_at=asked_at):
             self._tell(replica)
         return bool(self._waiting) and replica.is_healthy
 
@@ -199,7 +199,11 @@ class Replicas:
             asked_at = monotonic()
             with _closing_on_error(connection):
                 found = _ask(connection, entry, LOOK_SQL)
-                replica.see(found, self._identity, asked_at=asked_at)
+                if not replica.see(found, self._identity, asked_at=asked_at):
+                    raise UnsafeConnectionError(
+                        f"the server is no standby to be read from now: {found}",
+                        hint="the log of tenancy.replicas says why it was set aside",
+                    )
             entry.info[_STARTED_AT] = found["started_at"]
 
         return greet

@@ -66,10 +66,6 @@ class ReplicaRules:
                 raise ConfigurationError(f"a {name} of {value!r} sets no bound", hint="pass seconds, above 0")
 
 
-class NotAReplicaError(Exception):
-    """The server that answered is no standby of the primary, or not one to be read now."""
-
-
 class Replica:
     """One replica. `replayed` is how far it is known to be; it may be further."""
 
@@ -96,10 +92,10 @@ class Replica:
         self._out_until = monotonic() + for_s * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
         self._seen_at = -math.inf
 
-    def see(self, found: Mapping[str, Any], identity: str, *, asked_at: float) -> None:
-        """Take note of an answer to `LOOK_SQL`.
+    def see(self, found: Mapping[str, Any], identity: str, *, asked_at: float) -> bool:
+        """Take note of an answer to `LOOK_SQL`; return False, and set it aside, if it is not to be read now.
 
-        Raises: NotAReplicaError - not to be read now; it is set aside.
+        identity: of the primary's cluster. asked_at: time.monotonic() of the question.
         """
         if not found["recovers"]:
             reason = "it is not in recovery: a primary of its own"
@@ -116,9 +112,9 @@ class Replica:
             if self._seen_at == -math.inf:
                 log.info("replica.healthy", extra={"replica": self._name})
             self._seen_at = asked_at
-            return
+            return True
         self.set_aside(reason)
-        raise NotAReplicaError(reason)
+        return False
 
     @property
     def _name(self) -> str:

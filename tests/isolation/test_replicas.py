@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 from tenancy.binding import create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.embedded import start
-from tenancy.errors import ScopeError, WrongTenantError
+from tenancy.errors import ScopeError, UnsafeConnectionError, WrongTenantError
 from tenancy.positions import POSITION_SQL, parse_position
 from tenancy.replicas import ReplicaRules, position_of, replicas_of
 from tenancy.session import tenant_sessionmaker
@@ -493,6 +493,22 @@ def test_promoted_replica_is_not_read(doomed: Pair) -> None:
             found = session.scalar(text("SELECT timeline_id FROM pg_control_checkpoint()"))
 
     assert found == 1  # the promoted server's is 2
+
+
+def test_replica_whose_role_sees_past_the_policies_is_an_error(pair: Pair) -> None:
+    """As the primary's would be: going round it in silence would hide a hole."""
+    engine = create_tenant_engine(
+        pair.primary.url(ROLES.app),
+        replicas=[pair.standby.url("postgres")],
+        replica_rules=ReplicaRules(look_every_s=0.05),
+    )
+    reads_from_replica(engine)
+    reads_from_replica(engine)
+    wait_until(lambda: replicas_of(engine)[0].is_healthy)
+
+    with pytest.raises(UnsafeConnectionError, match="it has SUPERUSER"):
+        reads_from_replica(engine)
+    engine.dispose()
 
 
 def test_server_that_is_no_standby_is_never_read(pair: Pair) -> None:
