@@ -394,6 +394,11 @@ def terminate_backend(server: Database, session: Session) -> None:
         truth.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 
+def backend_of_primary(sessions: sessionmaker[Any]) -> object:
+    with tenant_scope(ACME), sessions() as session:
+        return session.scalar(text("SELECT pg_backend_pid()"))
+
+
 # Failing replicas -------------------------------------------------------------------------------------
 
 
@@ -405,18 +410,15 @@ def doomed() -> Iterator[Pair]:
 
 
 def test_reads_go_to_the_primary_while_the_replica_is_down_and_back_when_it_is_up(doomed: Pair) -> None:
-    backend = text("SELECT pg_backend_pid()")
     with engine_with_replica(doomed, look_every_s=0.05) as engine:
         wait_for_replica(engine)
         sessions = tenant_sessionmaker(engine)
-        with tenant_scope(ACME), sessions() as session:
-            before = session.scalar(backend)
+        before = backend_of_primary(sessions)
         server = doomed.standby.server
         server.close()
         wait_until(lambda: not replicas_of(engine)[0].is_healthy)
         while_down = [reads_from_replica(engine) for _ in range(3)]
-        with tenant_scope(ACME), sessions() as session:
-            after = session.scalar(backend)
+        after = backend_of_primary(sessions)
         assert server.data_dir is not None
         with start(server.data_dir, settings=FOLLOWING):
             wait_for_replica(engine)
@@ -429,16 +431,19 @@ def test_replica_that_dies_in_a_transaction_is_its_caller_s_error_and_the_next_r
     with engine_with_replica(pair, look_every_s=5) as engine:
         wait_for_replica(engine)
         sessions = tenant_sessionmaker(engine)
+        before = backend_of_primary(sessions)
         with tenant_scope(ACME, reads_only=True), sessions() as session:
             terminate_backend(pair.standby, session)
             with pytest.raises(DBAPIError, match="terminating connection"):
                 session.scalars(NAMES)
+        after = backend_of_primary(sessions)
         is_healthy = replicas_of(engine)[0].is_healthy
         with tenant_scope(ACME, reads_only=True), sessions() as session:
             found = (session.scalars(NAMES).all(), session.scalar(IS_REPLICA))
 
     assert not is_healthy
     assert found == (["Ada"], False)
+    assert after == before  # the primary's pool is none the worse for it
 
 
 def test_replica_that_takes_no_more_connections_falls_back_within_the_call(pair: Pair) -> None:
