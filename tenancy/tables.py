@@ -92,6 +92,7 @@ def registry_table(*, app_update: Sequence[str]) -> Callable[[T], T]:
     """Mark the table of tenants: the app role may create and read a tenant, and update only these columns.
 
     Status, plan, slug and deletion stay with the platform, so that a tenant cannot lift its own suspension.
+    A column with `onupdate` belongs in the list: SQLAlchemy sets it in every update.
     """
     return _marker(TableMark("registry", "the table of tenants", app_update=tuple(app_update)))
 
@@ -130,7 +131,7 @@ def check_metadata(metadata: MetaData) -> None:
 
     Raises: ModelError - lists every fault: a table neither tenant nor marked; a `tenant_id` that is
     nullable or no UUID; a key, unique or exclusion constraint, or a foreign key between tenant tables
-    that leaves the tenant out.
+    that leaves the tenant out; an `app_update` without a column that SQLAlchemy writes in every update.
     """
     faults = [fault for table in metadata.tables.values() for fault in faults_of(table)]
     if faults:
@@ -156,6 +157,13 @@ def faults_of(table: Table) -> Iterator[str]:
         yield f"{table.name}.tenant_id is {column.type!r}, not a UUID"
     if column.nullable:
         yield f"{table.name}.tenant_id is nullable"
+    # Not granted in silence: what a tenant may write of its own entry is for the model to say.
+    unwritable = [c.name for c in table.columns if c.onupdate is not None and c.name not in (mark.app_update or ())]
+    if mark.app_update and unwritable:
+        yield (
+            f"every update by the app role of registry table {table.name!r} would fail: SQLAlchemy sets "
+            f"{', '.join(unwritable)} in each, and app_update leaves it out"
+        )
     for constraint in table.constraints:
         if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint | ExcludeConstraint):
             if TENANT_KEY not in constraint.columns and not _spans_tenants(mark, constraint):

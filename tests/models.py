@@ -34,7 +34,7 @@ class Base(DeclarativeBase):
     )
 
 
-@registry_table(app_update=("name",))
+@registry_table(app_update=("name", "updated_at"))
 class Tenant(TenantMixin, Base):
     __tablename__ = "tenants"
 

@@ -7,8 +7,11 @@ from uuid import UUID
 import psycopg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.orm import sessionmaker
 from uuid_utils.compat import uuid7
 
+from tenancy.context import tenant_scope
 from tenancy.errors import ConfigurationError, ModelError
 from tenancy.lookups import Lookup, lookups_of
 from tenancy.rls import (
@@ -31,9 +34,10 @@ from tenancy.rls import (
     uninstall_sql,
 )
 from tenancy.rls.functions import function_definitions
+from tenancy.session import TenantSession
 from tenancy.tables import platform_table
-from tests.conftest import ROLES, Database
-from tests.models import Base
+from tests.conftest import ROLES, Database, SomeTenant
+from tests.models import Base, Tenant
 
 TABLES = {table.name: table for table in guarded(Base.metadata)}
 
@@ -214,6 +218,21 @@ def test_current_tenant_can_be_inlined() -> None:
 
 
 # On a server ------------------------------------------------------------------------------------------
+
+
+def test_tenant_renames_itself_by_the_orm_though_it_may_not_unsuspend_itself(
+    sessions: sessionmaker[TenantSession], acme: SomeTenant
+) -> None:
+    """SQLAlchemy sets `updated_at` as well in every update, so that has to be granted too."""
+    with tenant_scope(acme.id), sessions.begin() as session:
+        session.get_one(Tenant, acme.id).name = "Acme & Daughters"
+
+    with tenant_scope(acme.id), sessions() as session:
+        tenant = session.get_one(Tenant, acme.id)
+        assert tenant.name == "Acme & Daughters"
+        tenant.status = "suspended"
+        with pytest.raises(ProgrammingError, match="permission denied for table tenants"):
+            session.flush()
 
 
 def test_install_is_repeatable(fresh_database: Database) -> None:

@@ -250,7 +250,7 @@ def test_models_of_the_tests_are_guarded_like_this() -> None:
         "tenants",
         "registry",
         ("slug", "name", "status", "created_at", "updated_at"),
-        app_update=("name",),
+        app_update=("name", "updated_at"),
         lookup_columns=("tenant_id", "slug", "name", "status"),
     )
     assert found["accounts"] == GuardedTable(

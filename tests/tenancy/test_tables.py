@@ -201,7 +201,7 @@ def test_marks_tell_how_a_table_is_isolated() -> None:
 
     assert (mark(Person).kind, mark(Tenant).kind, mark(Account).kind) == ("tenant", "registry", "account")
     assert mark(Account).account_key == "id"
-    assert mark(Tenant).app_update == ("name",)
+    assert mark(Tenant).app_update == ("name", "updated_at")
 
 
 def test_unmarked_table_without_a_tenant_has_no_mark() -> None:

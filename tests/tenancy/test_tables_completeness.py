@@ -1,8 +1,10 @@
+from datetime import datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     Column,
+    DateTime,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -169,6 +171,26 @@ def test_key_that_finds_a_tenant_may_span_tenants_if_it_says_so() -> None:
 def test_keys_of_the_registry_may_span_tenants() -> None:
     metadata = metadata_of(tenant_id(), Column("slug", String), UniqueConstraint("slug"))
     registry_table(app_update=("name",))(metadata.tables["t"])
+
+    check_metadata(metadata)
+
+
+def changed_at() -> Column[Any]:
+    return Column("changed_at", DateTime, onupdate=datetime.now)
+
+
+def test_registry_that_the_app_role_could_never_update_is_refused() -> None:
+    metadata = metadata_of(tenant_id(), Column("name", String), changed_at())
+    registry_table(app_update=("name",))(metadata.tables["t"])
+
+    with pytest.raises(ModelError, match="SQLAlchemy sets changed_at in each, and app_update leaves it out"):
+        check_metadata(metadata)
+
+
+@pytest.mark.parametrize("app_update", [(), ("name", "changed_at")])
+def test_registry_is_updated_with_all_that_sqlalchemy_sets_or_not_at_all(app_update: tuple[str, ...]) -> None:
+    metadata = metadata_of(tenant_id(), Column("name", String), changed_at())
+    registry_table(app_update=app_update)(metadata.tables["t"])
 
     check_metadata(metadata)
 
