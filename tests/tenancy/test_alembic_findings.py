@@ -72,6 +72,12 @@ TAMPERED = {
     ),
     "function immutable": ("ALTER FUNCTION tenancy.current_tenant() IMMUTABLE", [("reinstall_tenancy",)]),
     "function dearer to the planner": ("ALTER FUNCTION tenancy.no_tenant() COST 100", [("reinstall_tenancy",)]),
+    "function as it was in older versions": (
+        "CREATE OR REPLACE FUNCTION tenancy.guarded_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE "
+        "AS $$ SELECT CASE WHEN session_user = 'tenancy_platform' AND NOT tenancy.platform_session_valid() "
+        "THEN NULL ELSE tenancy.current_tenant() END $$",
+        [("reinstall_tenancy",)],
+    ),
     "function dropped": ("DROP FUNCTION tenancy.platform_session_valid()", [("reinstall_tenancy",)]),
     "function unreachable": (
         "REVOKE EXECUTE ON FUNCTION tenancy.current_tenant() FROM tenancy_app",
