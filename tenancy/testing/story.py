@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -116,6 +117,8 @@ class Story(Teller):
                 self._watch(self._judge_the_end)
         finally:
             self.outside.__exit__(None, None, None)
+            if self.is_spoiled:
+                gc.collect()  # what the story lost ends with it, and not in the middle of something else
             self.venue.close()
 
     def _judge_the_end(self) -> None:
