@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, delete, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -181,6 +182,22 @@ def test_core_write_in_a_reading_scope_is_refused(engine: Engine) -> None:
         pytest.raises(ScopeError, match="reading only"),
     ):
         connection.execute(insert(Person).values(name="New", email="n"))
+
+
+def test_option_to_write_does_not_outdo_the_scope(sessions: sessionmaker[Any]) -> None:
+    with tenant_scope(ACME, reads_only=True), sessions() as session:
+        session.connection(execution_options={"postgresql_readonly": False})
+        with pytest.raises(ScopeError, match="reading only"):
+            session.execute(delete(Person))
+
+
+def test_driver_s_own_transaction_block_in_a_reading_scope_only_reads(engine: Engine) -> None:
+    with tenant_scope(ACME, reads_only=True):
+        raw = engine.raw_connection()
+        driver: Any = raw.driver_connection
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), driver.transaction():
+            driver.execute("UPDATE people SET name = name")
+        raw.close()
 
 
 def test_scope_within_a_reading_scope_reads_only_unless_it_says_that_it_writes(sessions: sessionmaker[Any]) -> None:
