@@ -1,9 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+TENANTS ?= 10
+USERS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast isolation doctor e2e bench docs lint types floors format mutation migrate revision seed check clean
+.PHONY: help run test test-fast isolation doctor e2e bench load docs lint types floors format mutation migrate revision seed check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +44,11 @@ e2e: .venv/dev.stamp ## Drive the pages in a real browser (installs chromium by 
 		|| { echo "chromium is missing: install it (apt-get install chromium)"; exit 1; }
 	$(BIN)/pytest -m e2e tests/e2e
 
-bench: .venv/dev.stamp ## Measure against plain SQLAlchemy, side by side
+bench: .venv/dev.stamp ## Measure against plain SQLAlchemy and others, side by side; writes benchmarks/results/
 	$(BIN)/python -m benchmarks
+
+load: .venv/dev.stamp ## Put the application under load: make load TENANTS=10 USERS=100
+	$(BIN)/python -m benchmarks.load --tenants $(TENANTS) --users $(USERS)
 
 docs: .venv/dev.stamp ## Build the documentation; warnings are errors
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
