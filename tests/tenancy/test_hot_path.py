@@ -119,16 +119,22 @@ def test_statement_that_cannot_be_sent_leaves_the_connection_as_it_was(
         assert driver.execute("SELECT current_setting('app.tenant_id')").fetchone() == (str(acme.id),)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(:seconds)", "SELECT name FROM people WHERE 1 = :seconds"],
+    ids=["while it waits", "before"],
+)
 def test_connection_killed_in_its_first_flight_is_known_to_be_lost(
-    app_engine: Engine, truth: psycopg.Connection[Any], acme: SomeTenant
+    app_engine: Engine, truth: psycopg.Connection[Any], acme: SomeTenant, statement: str
 ) -> None:
     """The pool must throw it away, and not give it to somebody else with an answer still to come."""
     with tenant_scope(acme.id), app_engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert isinstance(driver, TenantConnection)
-        truth.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
+        if "terminate" not in statement:
+            truth.execute("SELECT pg_terminate_backend(%s, 5000)", [driver.info.backend_pid])
         with pytest.raises(OperationalError) as failed:
-            connection.execute(text("SELECT name FROM people WHERE name = :name"), {"name": "Ada"})
+            connection.execute(text(statement), {"seconds": 5})
 
     assert failed.value.connection_invalidated
     assert driver.closed
@@ -226,3 +232,12 @@ def test_connection_comes_back_to_the_pool_without_a_word(
         driver.commit()
 
     assert calls_of(driver.rollback) <= 3
+
+
+def test_connection_that_cannot_leave_its_first_flight_is_closed(driver: TenantConnection, acme: SomeTenant) -> None:
+    """As after a COPY that was executed: its rows would answer whoever came next."""
+    with tenant_scope(acme.id):
+        with pytest.raises(psycopg.Error):
+            driver.execute("COPY (SELECT 1) TO STDOUT")
+
+        assert driver.closed
