@@ -73,8 +73,8 @@ def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed:
         "no_tenant()": _no_binding("tenant", tenant, roles),
         "no_account()": _no_binding("account", account, roles),
         # Not a definer and no SET clause, or it is not inlined; nullif rather than coalesce, which is leaky.
-        "current_tenant()": _current("tenant", tenant, flavour),
-        "current_account()": _current("account", account, flavour),
+        "current_tenant()": _current("tenant", tenant),
+        "current_account()": _current("account", account),
         "platform_session_valid()": (
             "RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER "
             "SET search_path = pg_catalog, pg_temp AS $$\n"
@@ -148,12 +148,11 @@ def _once(returns: str, value: str, flavour: Flavour) -> str:
     return f"RETURNS {returns} LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$\nBEGIN\n  RETURN {value};\nEND $$"
 
 
-def _current(noun: str, setting: str, flavour: Flavour) -> str:
-    value = f"CASE WHEN {setting} IS NULL THEN {SCHEMA}.no_{noun}() ELSE {setting}::pg_catalog.uuid END"
-    if flavour == "citus":
-        return _sql("uuid", f"SELECT {value}")
-    # Kept parsed by the server, rather than as text that it would parse to inline it into each statement.
-    return f"RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE RETURN {value}"
+def _current(noun: str, setting: str) -> str:
+    return _sql(
+        "uuid",
+        f"SELECT CASE WHEN {setting} IS NULL THEN {SCHEMA}.no_{noun}() ELSE {setting}::pg_catalog.uuid END",
+    )
 
 
 def _no_binding(noun: str, setting: str, roles: Roles) -> str:

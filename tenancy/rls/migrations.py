@@ -23,7 +23,7 @@ _ROUTINES = text("""
            ARRAY(SELECT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END
                  FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x
                  WHERE x.grantee <> p.proowner AND x.privilege_type = 'EXECUTE'),
-           coalesce(pg_get_function_sqlbody(p.oid), p.prosrc),
+           p.prosrc,
            concat_ws(' ', pg_get_function_result(p.oid), l.lanname, p.prosecdef, p.provolatile, p.proparallel,
                      p.proisstrict, p.proleakproof, p.proconfig, 'cost', p.procost)
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang

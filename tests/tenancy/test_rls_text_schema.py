@@ -70,17 +70,17 @@ def test_schema_tenancy_is_installed_by_this_text() -> None:
 
     GRANT EXECUTE ON FUNCTION tenancy.no_account() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE
-        WHEN nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NULL THEN tenancy.no_tenant() ELSE
-        nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid END
+    CREATE OR REPLACE FUNCTION tenancy.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
+        CASE WHEN nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NULL THEN tenancy.no_tenant()
+        ELSE nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid END $$
 
     REVOKE ALL ON FUNCTION tenancy.current_tenant() FROM PUBLIC
 
     GRANT EXECUTE ON FUNCTION tenancy.current_tenant() TO shop_app, shop_platform, shop_lookup
 
-    CREATE OR REPLACE FUNCTION tenancy.current_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE
-        WHEN nullif(pg_catalog.current_setting('app.account_id', true), '') IS NULL THEN tenancy.no_account() ELSE
-        nullif(pg_catalog.current_setting('app.account_id', true), '')::pg_catalog.uuid END
+    CREATE OR REPLACE FUNCTION tenancy.current_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
+        CASE WHEN nullif(pg_catalog.current_setting('app.account_id', true), '') IS NULL THEN tenancy.no_account()
+        ELSE nullif(pg_catalog.current_setting('app.account_id', true), '')::pg_catalog.uuid END $$
 
     REVOKE ALL ON FUNCTION tenancy.current_account() FROM PUBLIC
 
@@ -165,14 +165,6 @@ def test_schema_tenancy_is_installed_by_this_text() -> None:
 
 def test_citus_installs_functions_that_are_inlined() -> None:
     assert flat(s for s in install_sql(SHOP, "citus") if s not in install_sql(SHOP)) == written("""
-    CREATE OR REPLACE FUNCTION tenancy.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
-        CASE WHEN nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NULL THEN tenancy.no_tenant()
-        ELSE nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid END $$
-
-    CREATE OR REPLACE FUNCTION tenancy.current_account() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT
-        CASE WHEN nullif(pg_catalog.current_setting('app.account_id', true), '') IS NULL THEN tenancy.no_account()
-        ELSE nullif(pg_catalog.current_setting('app.account_id', true), '')::pg_catalog.uuid END $$
-
     CREATE OR REPLACE FUNCTION tenancy.platform_session_valid() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS
         $$ SELECT session_user = 'shop_platform' $$
 
