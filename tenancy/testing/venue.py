@@ -56,7 +56,7 @@ class Venue:
             ledger.app_url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=0.01,
+            pool_timeout=0.001,
             connect_args={"application_name": APPLICATION, "options": OPTIONS},
             **more,
         )
