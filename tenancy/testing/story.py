@@ -311,8 +311,10 @@ class Story(Teller):
             return
         if flow.work is None:
             flow.work = Work(scope)
-        is_cut = isinstance(cause, psycopg.OperationalError) or isinstance(error, InvalidRequestError)
-        flow.health = "cut" if is_cut or flow.pid in self.killed else "failed"
+        is_lost = isinstance(cause, psycopg.OperationalError) or flow.pid in self.killed
+        if isinstance(error, InvalidRequestError) and not is_lost and flow.health != "sound":
+            return  # SQLAlchemy goes on to refuse what has failed before, on a connection that may live
+        flow.health = "cut" if is_lost or isinstance(error, InvalidRequestError) else "failed"
 
     def _compare(
         self, rows: list[tuple[UUID, str]], scope: UUID | None, wanted: frozenset[str], *, partly: bool = False
