@@ -166,10 +166,10 @@ def test_change_by_an_ordinary_role_is_refused(hardened: Database, plain: Databa
 
 
 def test_prefix_without_roles_is_named(plain: Database) -> None:
-    answer = harden(plain, "--check", "--prefix", "shop")
+    answer = harden(plain, "--check", "--prefix", "unheard_of")
 
     assert answer.exit_code == 1
-    assert "there is no role shop_owner" in answer.output
+    assert "there is no role unheard_of_owner" in answer.output
 
 
 def test_other_databases_of_the_server_stay_as_they_were(hardened: Database, plain: Database) -> None:
@@ -191,11 +191,12 @@ def test_sessions_read_and_write_on_a_hardened_database(play: Callable[..., Any]
                 session.add(Person(name="Cy", email="c"))
             found = list(session.scalars(select(Person.name).order_by(Person.name)))
             company = session.scalars(select(Person).where(Person.name == "Bob")).one().company
+            employer = company.name if company else None
             session.rollback()
         with tenant_scope(GLOBEX), engine.connect().execution_options(isolation_level="SERIALIZABLE") as connection:
             level = column(connection, "SHOW transaction_isolation")
             streamed = list(connection.execution_options(stream_results=True).scalars(select(Person.name)))
-        return [found, company.name if company else None, level, streamed]
+        return [found, employer, level, streamed]
 
     assert play(hardened.url(ROLES.app), story) == [["Ada", "Bob", "Cy"], "Engines", ["serializable"], ["Eve"]]
 
