@@ -88,7 +88,7 @@ def build(bench: Bench, database: str) -> UUID:
         )
         _create_searches(admin)
         send(admin, ["VACUUM ANALYZE", "CHECKPOINT"])
-        tenant: UUID = admin.execute("SELECT tenant_id FROM someone WHERE n = 3").fetchone()[0]  # type: ignore[index]
+        tenant: UUID = admin.execute("SELECT tenant_id FROM someone WHERE n = 3").fetchone()[0]  # type: ignore[index]  # there is one
     _mark(bench, database)
     return tenant
 

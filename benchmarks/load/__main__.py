@@ -21,7 +21,7 @@ from benchmarks.__main__ import RESULTS
 from benchmarks.figures import SCHEMA, Outcome, Part, Row
 from benchmarks.load.rows import QUANTILES, quantile, rows_of
 from benchmarks.load.run import Course, Plan, measure
-from benchmarks.load.service import build
+from benchmarks.load.subject import build
 from benchmarks.load.users import OPERATIONS, SEARCH, Tally
 from benchmarks.machine import describe_machine, describe_server
 from benchmarks.parts.load import HOW, SETTINGS

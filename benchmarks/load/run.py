@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from benchmarks.load.service import LoadError, Service
+from benchmarks.load.subject import LoadError, Service
 from benchmarks.load.users import SIGN_IN, Crowd, Nuisance, Tally, User, a_client
 
 ALONE, NOISE_OFF, NOISE_ON = "alone", "beside the noise, budgets off", "beside the noise, budgets on"

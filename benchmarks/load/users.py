@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from benchmarks.load.service import A_MARKER, PASSWORD, Place
+from benchmarks.load.subject import A_MARKER, PASSWORD, Place
 
 SIGN_IN, LIST, CREATE, PAGE, SEARCH = "sign in", "list people", "create person", "open a page", "search in vain"
 OPERATIONS = (SIGN_IN, LIST, CREATE, PAGE)
@@ -68,12 +68,12 @@ class Crowd:
         marked: the answer must show the tenant's marker. No answer may show another's.
         """
         tally = self.tally  # an answer counts where it was asked for, however late it comes
-        headers = {"Host": place.host, **options.pop("headers", {})}  # type: ignore[dict-item]
+        headers = {"Host": place.host, **options.pop("headers", {})}  # type: ignore[dict-item]  # options are any
         began = time.perf_counter()
         try:
             async with self.http.request(
                 method, f"http://127.0.0.1:{self.port}{path}", headers=headers, allow_redirects=False, **options
-            ) as response:  # type: ignore[arg-type]
+            ) as response:  # type: ignore[arg-type]  # options are any
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             tally.errors[place.name, type(error).__name__] += 1

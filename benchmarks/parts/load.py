@@ -10,7 +10,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import Part, Row
 from benchmarks.load.rows import rows_of
 from benchmarks.load.run import Plan, measure
-from benchmarks.load.service import build
+from benchmarks.load.subject import build
 from tenancy.embedded import start
 
 # As in production, but for the disk: its speed, the same for all, would only hide the differences.
