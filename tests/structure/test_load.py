@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.load.rows import quantile, rows_of
 from benchmarks.load.run import ALONE, NOISE_OFF, NOISE_ON, Course, Plan, measure
-from benchmarks.load.service import A_MARKER, Place, Service, build
+from benchmarks.load.subject import A_MARKER, Place, Service, build
 from benchmarks.load.users import LIST, OPERATIONS, SEARCH, Crowd, Tally, a_client
 from tenancy.embedded import Server
 
