@@ -33,6 +33,7 @@ def doctor(**options: Any) -> None:
 
     Exit status: 0 nothing found, 1 findings of the level of --fail-on or worse, 2 it could not begin.
     """
+    # A method of the proxy that its types do not show.
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     try:
         raise SystemExit(conduct(app, None, **options))

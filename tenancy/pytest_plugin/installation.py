@@ -64,6 +64,7 @@ class Installation:
 
     def make_template(self) -> None:
         """Start the server and build the database that others are copied from, if that has not been done."""
+        # A cached property: asking for it builds it.
         self.template  # noqa: B018
 
     @cached_property

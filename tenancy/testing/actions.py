@@ -48,6 +48,7 @@ class Actor:
         self.select = select(table.c.tenant_id, table.c[payload], table.c.id)
         self.select_text = text(f'SELECT tenant_id, "{payload}", id FROM {quoted}')  # noqa: S608 - names of a Table
         self.count_text = text(
+            # The name of a column of the models; values are parameters.
             f'SELECT count(*), count(*) FILTER (WHERE tenant_id <> :id OR "{payload}" NOT LIKE :mark)'  # noqa: S608
             f" FROM {quoted}"
         )

@@ -140,6 +140,7 @@ def examine_lookups(catalog: Catalog) -> Iterator[Finding]:
         there, wanted = catalog.routines.get(name), fresh.lookups.get(name)
         if there is None or wanted is None or not there.answers(wanted):
             changed = there is not None and wanted is not None
+            # Both are there when it has changed; the types do not follow the flag.
             what = f"{_what_differs(there, wanted)} not the declaration's" if changed else "it is missing"  # type: ignore[arg-type]
             yield LOOKUP_CHANGED.finding(_label(name, there, wanted), what, remedy=_recreate(lookup))
     for name, there in catalog.routines.items():

@@ -104,6 +104,7 @@ def examine_large_objects(catalog: Catalog) -> Iterator[Finding]:
         if kind == "large objects" and grantee in catalog.exposed:
             what = f"there are {count} of them, and {grantee} may read them whatever the tenant"
             role = quote(owner).replace("'", "''")
+            # Printed as a remedy, with the name quoted; it is never run from here.
             drop = f"SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE lomowner = '{role}'::regrole;"  # noqa: S608
             remedy = f"{drop}  -- after their bytes were put into a tenant table"
             yield LARGE_OBJECT.finding(f"large objects of role {owner}", what, remedy=remedy)

@@ -258,6 +258,7 @@ def _written(attempt: Attempt, row: Row) -> Row:
 
 
 def _typed(column: Column[Any], number: int) -> str:
+    # SQLAlchemy's dialects have no types for their constructors.
     return f"CAST(:p{number} AS {column.type.compile(dialect=postgresql.dialect())})"  # type: ignore[no-untyped-call]
 
 
