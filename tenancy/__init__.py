@@ -14,7 +14,9 @@ from tenancy.tables import (
     TenantIndex,
     TenantTable,
     TenantUnique,
+    limit_grants,
     platform_table,
+    staff_table,
     tenant_relationship,
 )
 
@@ -31,10 +33,12 @@ __all__ = [
     "create_async_tenant_engine",
     "create_tenant_engine",
     "current_tenant",
+    "limit_grants",
     "platform_scope",
     "platform_sessionmaker",
     "platform_table",
     "require_tenant",
+    "staff_table",
     "tenant_relationship",
     "tenant_scope",
     "tenant_sessionmaker",

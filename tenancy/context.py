@@ -23,11 +23,12 @@ class HasId(Protocol):
 class PlatformAccess:
     """Who reads across tenants, why, and the ids of the audit rows already committed for it."""
 
-    __slots__ = ("actor", "reason", "session_ids")
+    __slots__ = ("actor", "reads_only", "reason", "session_ids")
 
-    def __init__(self, actor: str, reason: str) -> None:
+    def __init__(self, actor: str, reason: str, *, reads_only: bool) -> None:
         self.actor = actor
         self.reason = reason
+        self.reads_only = reads_only
         self.session_ids: dict[object, tuple[UUID, float]] = {}  # by engine: the id, and time.monotonic() of its making
 
 
@@ -184,19 +185,20 @@ def account_scope(account: UUID | HasId) -> AbstractContextManager[None]:
     return _ScopeBlock(Scope(tenant=None, account=_uuid_of(account, "account"), platform=None))
 
 
-def platform_scope(*, actor: str, reason: str) -> AbstractContextManager[None]:
+def platform_scope(*, actor: str, reason: str, reads_only: bool = True) -> AbstractContextManager[None]:
     """Act for the platform, across tenants and read-only; every use leaves an audit row that no rollback erases.
 
     actor: who does it, as the audit should name them. reason: why, in words. Neither may be blank.
-    The row is committed when the scope first uses a platform engine. To write in one tenant, open
-    `tenant_scope` inside.
+    reads_only: False lets its sessions write staff tables. Tenants' rows stay out of their reach: to write
+    in one tenant, open `tenant_scope` inside.
+    The row is committed when the scope first uses a platform engine.
     Raises: PlatformAccessError - actor or reason is blank.
     """
     if not actor.strip() or not reason.strip():
         raise PlatformAccessError(
             "platform access without an actor or a reason", hint="name both: platform_scope(actor=..., reason=...)"
         )
-    return _ScopeBlock(Scope(tenant=None, account=None, platform=PlatformAccess(actor, reason)))
+    return _ScopeBlock(Scope(tenant=None, account=None, platform=PlatformAccess(actor, reason, reads_only=reads_only)))
 
 
 @contextmanager

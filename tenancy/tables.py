@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Iterator
+from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
@@ -31,13 +30,39 @@ from sqlalchemy.orm import Mapped, Mapper, Relationship, foreign, mapped_column,
 
 from tenancy.context import require_tenant
 from tenancy.errors import ModelError, WrongTenantError
+from tenancy.marks import (
+    TENANT_KEY,
+    TableMark,
+    is_limited,
+    limit_grants,
+    mark_of,
+    platform_table,
+    registry_table,
+    staff_table,
+)
 
-TENANT_KEY = "tenant_id"
-_INFO = "tenancy"
+__all__ = [
+    "TENANT_KEY",
+    "TableMark",
+    "TenantForeignKey",
+    "TenantIndex",
+    "TenantTable",
+    "TenantUnique",
+    "check_metadata",
+    "faults_of",
+    "guarded_tables",
+    "limit_grants",
+    "mark_of",
+    "new_id",
+    "platform_table",
+    "registry_table",
+    "staff_table",
+    "tenant_column",
+    "tenant_relationship",
+    "tenant_tables",
+]
 
 _Keyed = UniqueConstraint | PrimaryKeyConstraint | ExcludeConstraint | ForeignKeyConstraint | Index
-Kind = Literal["tenant", "registry", "account", "platform"]
-T = TypeVar("T")
 
 
 def new_id() -> UUID:
@@ -61,59 +86,9 @@ class TenantTable:
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=new_id, sort_order=-10)
 
 
-@dataclass(frozen=True)
-class TableMark:
-    """What a table was marked as. `account_key` names the column that holds the owning account's id."""
-
-    kind: Kind
-    reason: str
-    account_key: str | None = None
-    app_update: tuple[str, ...] | None = None
-
-
 def tenant_column() -> Column[UUID]:
     """Return the `tenant_id` column of a link table that has no model."""
     return Column(TENANT_KEY, Uuid, primary_key=True, default=require_tenant)
-
-
-def platform_table(*, reason: str, account_key: str | None = None) -> Callable[[T], T]:
-    """Mark a model or Table as having no tenant, and say why.
-
-    reason: shown by the completeness check; may not be blank.
-    account_key: the column holding the owner's account id; its rows are then guarded by
-        `app.account_id` the way tenant tables are by `app.tenant_id`. None leaves it to plain grants.
-    """
-    if not reason.strip():
-        raise ModelError("platform table without a reason", hint='say why: platform_table(reason="...")')
-    return _marker(TableMark("account" if account_key else "platform", reason, account_key))
-
-
-def registry_table(*, app_update: Sequence[str]) -> Callable[[T], T]:
-    """Mark the table of tenants: the app role may create and read a tenant, and update only these columns.
-
-    Status, plan, slug and deletion stay with the platform, so that a tenant cannot lift its own suspension.
-    A column with `onupdate` belongs in the list: SQLAlchemy sets it in every update.
-    """
-    return _marker(TableMark("registry", "the table of tenants", app_update=tuple(app_update)))
-
-
-def _marker(mark: TableMark) -> Callable[[T], T]:
-    def apply(target: T) -> T:
-        table = target if isinstance(target, Table) else getattr(target, "__table__", None)
-        if not isinstance(table, Table):
-            raise ModelError(f"{target!r} has no table to mark", hint="decorate a mapped class or a Table")
-        table.info[_INFO] = mark
-        return target
-
-    return apply
-
-
-def mark_of(table: Table) -> TableMark | None:
-    """Return how the table is isolated; None when it has no `tenant_id` and nobody marked it."""
-    mark = table.info.get(_INFO)
-    if isinstance(mark, TableMark):
-        return mark
-    return TableMark("tenant", "has tenant_id") if TENANT_KEY in table.c else None
 
 
 def tenant_tables(metadata: MetaData) -> list[Table]:
@@ -122,7 +97,7 @@ def tenant_tables(metadata: MetaData) -> list[Table]:
 
 
 def guarded_tables(metadata: MetaData) -> list[Table]:
-    """Return every table that carries policies: tenant, registry and account tables, in FK order."""
+    """Return every table that carries policies: those of tenants, accounts and staff, and the registry, in FK order."""
     return [t for t in metadata.sorted_tables if (m := mark_of(t)) is not None and m.kind != "platform"]
 
 
@@ -148,10 +123,12 @@ def faults_of(table: Table) -> Iterator[str]:
         return
     if mark.account_key is not None and mark.account_key not in table.c:
         yield f"account table {table.name!r} has no column {mark.account_key!r}"
+    if is_limited(table) and mark.kind not in ("tenant", "account"):
+        yield f"{mark.kind} table {table.name!r} has limit_grants, which is for tables of tenants and of accounts"
     if TENANT_KEY not in table.c:
         return
     column = table.c[TENANT_KEY]
-    if mark.kind in ("platform", "account"):
+    if mark.kind in ("platform", "account", "staff"):
         yield f"table {table.name!r} is marked as a {mark.kind} table but has a tenant_id"
     if not isinstance(column.type, Uuid):
         yield f"{table.name}.tenant_id is {column.type!r}, not a UUID"

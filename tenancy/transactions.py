@@ -175,7 +175,9 @@ class TransactionState:
             scoped = _settings(tenant, account, self.session_id)
         if self._slot is not None:
             scoped += self._slot.budget.settings
-        only_reads = scope is not None and (scope.reads_only or (scope.platform is not None and scope.tenant is None))
+        only_reads = scope is not None and (
+            scope.reads_only or (scope.platform is not None and scope.platform.reads_only and scope.tenant is None)
+        )
         if self._status != TransactionStatus.IDLE:  # inside psycopg's own transaction block
             return (_READ_ONLY, *scoped) if only_reads else scoped
         return (self._begin(only_reads=only_reads), *scoped)

@@ -12,6 +12,7 @@ from tenancy import rls
 from tenancy.alembic.execution import Installation, current_installation
 from tenancy.errors import MigrationError
 from tenancy.lookups import Lookup, lookups_of
+from tenancy.marks import EVERY_PRIVILEGE
 from tenancy.rls import Grant, GuardedTable, Policy, Roles, TableState
 from tenancy.rls.migrations import (
     Routine,
@@ -34,7 +35,8 @@ class Comparison:
 
     wanted: every guarded table of the models. released: those that are guarded and whose model asks for
     that no longer. states, columns: what exists. policies: what the server makes of the wanted ones.
-    incomplete: those without their trigger or the use of their sequences.
+    incomplete: those without their trigger or the use of their sequences. announcing: those that have the
+    trigger of a registry.
     routines: the functions there are; fresh: those there ought to be.
     """
 
@@ -50,6 +52,7 @@ class Comparison:
     columns: dict[Key, frozenset[str]]
     sequences: dict[Key, tuple[str, ...]]
     incomplete: set[Key]
+    announcing: set[Key]
     policies: dict[GuardedTable, tuple[Policy, ...]]
     routines: dict[str, Routine]
     fresh: dict[str, Routine]
@@ -116,16 +119,19 @@ class Comparison:
             found = (g.column for g in state.grants if (g.role, g.privilege) == (role, privilege) and g.column)
             return tuple(sorted(found))
 
-        account_key = _account_key(state)
+        account_key, is_registry, is_staff = _account_key(state), key in self.announcing, _is_staff(state)
         update, app_update = columns(roles.platform, "UPDATE"), columns(roles.app, "UPDATE")
-        is_registry = Grant(roles.platform, "DELETE") in state.grants and Grant(roles.app, "DELETE") not in state.grants
+        app, platform = privileges_of(roles.app, state.grants), privileges_of(roles.platform, state.grants)
+        is_same = app_update == update or "UPDATE" not in (app if "UPDATE" in platform else platform)
         return GuardedTable(
             name=name,
             schema=schema,
-            kind="account" if account_key else "registry" if is_registry else "tenant",
+            kind="account" if account_key else "registry" if is_registry else "staff" if is_staff else "tenant",
             key=account_key or TENANT_KEY,
-            update=update,
-            app_update=None if app_update == update and not is_registry else app_update,
+            update=update or app_update,
+            app_update=None if is_same and not is_registry else app_update,
+            app=EVERY_PRIVILEGE if is_registry else app,
+            platform=EVERY_PRIVILEGE if is_registry else platform,
             lookup_columns=columns(roles.lookup, "SELECT"),
             sequences=self.sequences[key],
         )
@@ -136,6 +142,19 @@ def _account_key(state: TableState) -> str | None:
         if policy.name == "tenancy_isolation" and policy.using and f"{rls.SCHEMA}.current_account()" in policy.using:
             return policy.using.strip("()").partition(" = ")[0].strip('"')
     return None
+
+
+def _is_staff(state: TableState) -> bool:
+    return any(
+        policy.name == "tenancy_isolation" and policy.using and "current_" not in policy.using
+        for policy in state.policies
+    )
+
+
+def privileges_of(role: str, found: Iterable[Grant]) -> tuple[str, ...]:
+    """Return what a role may do with the rows of a table."""
+    held = {grant.privilege for grant in found if grant.role == role}
+    return tuple(privilege for privilege in EVERY_PRIVILEGE if privilege in held)
 
 
 def read_comparison(
@@ -175,6 +194,7 @@ def read_comparison(
         columns={key: frozenset(_columns(context.inspector, key)) for key in states},
         sequences={key: tuple(_sequences(context.inspector, key)) for key in states},
         incomplete={key for key in wanted if key in states and not _is_complete(connection, wanted[key], roles)},
+        announcing={key for key in states if announces(connection, _bare(key))},
         policies=policies,
         routines=routines,
         fresh=fresh,

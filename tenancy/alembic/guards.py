@@ -12,11 +12,12 @@ from alembic.operations.ops import MigrateOperation
 from tenancy import rls
 from tenancy.alembic.execution import current_installation, online, run
 from tenancy.alembic.operations import TenancyOp
+from tenancy.marks import EVERY_PRIVILEGE
 from tenancy.rls import GuardedTable, Policy
 from tenancy.rls.migrations import read_update_columns
 from tenancy.tables import TENANT_KEY
 
-GuardedKind = Literal["tenant", "registry", "account"]
+GuardedKind = Literal["tenant", "registry", "account", "staff"]
 
 
 class GuardOp(TenancyOp):
@@ -43,19 +44,32 @@ def _arguments(table: GuardedTable) -> dict[str, object]:
     arguments: dict[str, object] = {"update": [str(column) for column in table.update]}
     for field in dataclasses.fields(GuardedTable):
         value = getattr(table, field.name)
-        if field.name in ("name", "update") or value == field.default or (field.name, value) == ("kind", "tenant"):
+        is_usual = value == field.default or (field.name, value) == ("kind", "tenant")
+        if field.name in ("name", "update") or is_usual or (field.name == "app" and table.kind == "staff"):
             continue
         arguments[field.name] = [str(item) for item in value] if isinstance(value, tuple) else str(value)
     return arguments
 
 
 def _table(
-    name: str, *, kind: GuardedKind = "tenant", update: Sequence[str] | None = None, **rest: Any
+    name: str,
+    *,
+    kind: GuardedKind = "tenant",
+    update: Sequence[str] | None = None,
+    app: Sequence[str] | None = None,
+    **rest: Any,
 ) -> GuardedTable:
     fields: dict[str, Any] = {
         field: tuple(value) if isinstance(value, list) else value for field, value in rest.items()
     }
-    return GuardedTable(name, kind, tuple(update or ()), **fields)
+    return GuardedTable(name, kind, tuple(update or ()), app=_app_privileges(kind, app), **fields)
+
+
+def _app_privileges(kind: GuardedKind, given: Sequence[str] | None) -> tuple[str, ...]:
+    """Return what the app role may do: nothing with a table of staff."""
+    if given is None:
+        return () if kind == "staff" else EVERY_PRIVILEGE
+    return tuple(given)
 
 
 class GuardTableOp(GuardOp):
@@ -71,6 +85,8 @@ class GuardTableOp(GuardOp):
         kind: GuardedKind = "tenant",
         key: str = TENANT_KEY,
         app_update: Sequence[str] | None = None,
+        app: Sequence[str] | None = None,
+        platform: Sequence[str] = EVERY_PRIVILEGE,
         lookup_columns: Sequence[str] = (),
         sequences: Sequence[str] = (),
         schema: str | None = None,
@@ -79,8 +95,10 @@ class GuardTableOp(GuardOp):
 
         update: the columns anyone may update; None reads every column outside the key from the catalog,
             which offline mode cannot.
-        kind: `registry` for the table of tenants, `account` for one guarded by the bound account.
-        key: the guarding column. app_update: narrower list for the app role.
+        kind: `registry` for the table of tenants, `account` for one guarded by the bound account, `staff` for
+            one that opens in a platform scope only.
+        key: the guarding column. app_update: narrower list for the app role. app, platform: what each role may
+            do with rows, of SELECT, INSERT, UPDATE, DELETE; None is all of it, or nothing for kind `staff`.
         lookup_columns: what lookups read. sequences: those its columns draw from.
         Raises: MigrationError - `update` is None in offline mode.
         """
@@ -91,6 +109,8 @@ class GuardTableOp(GuardOp):
             key=key,
             schema=schema,
             app_update=None if app_update is None else tuple(app_update),
+            app=_app_privileges(kind, app),
+            platform=tuple(platform),
             lookup_columns=tuple(lookup_columns),
             sequences=tuple(sequences),
         )

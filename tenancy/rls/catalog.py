@@ -113,7 +113,7 @@ def canonical_policies(
 
 
 def _shape(table: GuardedTable) -> tuple[str, str, bool]:
-    return (table.kind if table.kind == "account" else "tenant", table.key, bool(table.lookup_columns))
+    return ("tenant" if table.kind == "registry" else table.kind, table.key, bool(table.lookup_columns))
 
 
 def _probe(connection: Connection, number: int, table: GuardedTable, roles: Roles, flavour: Flavour) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ProgrammingError
 from tenancy.lookups import Lookup
 from tenancy.rls.functions import create_lookup_sql, install_sql
 from tenancy.rls.names import SCHEMA, Flavour, qualified
-from tenancy.rls.policies import GuardedTable
+from tenancy.rls.policies import GuardedTable, drawing_roles
 from tenancy.rls.roles import Roles
 from tenancy.rls.signatures import BIND
 
@@ -166,7 +166,7 @@ def announces(connection: Connection, table: GuardedTable) -> bool:
 
 
 def can_draw(connection: Connection, table: GuardedTable, roles: Roles) -> bool:
-    """Whether both runtime roles may draw from every sequence of a table that exists."""
+    """Whether the roles that may insert may draw from every sequence of a table that exists."""
     sequences = [qualified(name, table.schema) for name in table.sequences]
-    names = {"sequences": sequences, "roles": [roles.app, roles.platform]}
+    names = {"sequences": sequences, "roles": drawing_roles(table, roles)}
     return connection.execute(_USABLE, names).scalar_one() is not False

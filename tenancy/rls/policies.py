@@ -10,6 +10,7 @@ from sqlalchemy import MetaData, Table
 
 from tenancy.errors import ModelError
 from tenancy.lookups import Lookup, lookups_of
+from tenancy.marks import EVERY_PRIVILEGE
 from tenancy.rls.names import SCHEMA, Flavour, qualified, quote
 from tenancy.rls.roles import Roles
 from tenancy.tables import TENANT_KEY, guarded_tables, mark_of
@@ -53,16 +54,19 @@ class GuardedTable:
     """What guarding one table needs to know; enough to write its policies and grants without the models.
 
     update: the columns anyone may update: all but the primary key. app_update: narrower list for the app
-    role, None for the same. lookup_columns: what the lookup role reads, empty when no lookup uses the table.
+    role, None for the same. app, platform: what each role may do with rows. lookup_columns: what the lookup
+    role reads, empty when no lookup uses the table.
     sequences: names of the sequences its columns draw from.
     """
 
     name: str
-    kind: Literal["tenant", "registry", "account"]
+    kind: Literal["tenant", "registry", "account", "staff"]
     update: tuple[str, ...]
     key: str = TENANT_KEY
     schema: str | None = None
     app_update: tuple[str, ...] | None = None
+    app: tuple[str, ...] = EVERY_PRIVILEGE
+    platform: tuple[str, ...] = EVERY_PRIVILEGE
     lookup_columns: tuple[str, ...] = ()
     sequences: tuple[str, ...] = ()
 
@@ -94,6 +98,8 @@ def guarded_table(table: Table, lookups: Iterable[Lookup] = ()) -> GuardedTable:
         key=mark.account_key or TENANT_KEY,
         update=tuple(column.name for column in table.columns if column.name not in keys),
         app_update=mark.app_update,
+        app=mark.app,
+        platform=mark.platform,
         lookup_columns=tuple(read),
         sequences=() if serial is None else (f"{table.name}_{serial.name}_seq",),
     )
@@ -106,38 +112,59 @@ def policies(table: GuardedTable, roles: Roles, flavour: Flavour = "postgres") -
     partitions; the guard wraps it in a sub-select, so an open cursor shows no foreign row after a switch
     and a later permissive policy opens nothing.
     """
+    if table.kind == "staff":
+        return _staff_policies(table, roles, flavour)
     noun = "account" if table.kind == "account" else "tenant"
     key = quote(table.key)
     own = f"{key} = {SCHEMA}.current_{noun}()"
     everyone = ("PUBLIC",)  # a role can drop itself from a policy's list (CVE-2026-116311)
     if flavour == "citus":  # it rejects sub-selects in policies
-        lookup = f"current_user = '{roles.lookup}' OR " if table.lookup_columns else ""
         guard = check = f"{own} OR {SCHEMA}.platform_open()"
         platform = f"{SCHEMA}.platform_open()"
     else:
-        lookup = f"(SELECT current_user = '{roles.lookup}') OR " if table.lookup_columns else ""
         check = f"{key} = (SELECT {SCHEMA}.guarded_{noun}())"
         platform = f"(SELECT {SCHEMA}.platform_open())"
         guard = f"{check} OR {platform}"
     found = [
         Policy("tenancy_isolation", True, "ALL", everyone, own, own),
-        Policy("tenancy_guard", False, "ALL", everyone, lookup + guard, check),
+        Policy("tenancy_guard", False, "ALL", everyone, _or_lookup(guard, table, roles, flavour), check),
         Policy("tenancy_platform_read", True, "SELECT", (roles.platform,), platform, None),
     ]
-    if table.lookup_columns:
-        found.append(Policy("tenancy_lookup", True, "SELECT", (roles.lookup,), "true", None))
-    return tuple(found)
+    return (*found, *_lookup_policies(table, roles))
+
+
+def _staff_policies(table: GuardedTable, roles: Roles, flavour: Flavour) -> tuple[Policy, ...]:
+    """A platform session that is open and names no tenant, or nothing."""
+    opened = f"{SCHEMA}.platform_open()" if flavour == "citus" else f"(SELECT {SCHEMA}.platform_open())"
+    return (
+        Policy("tenancy_isolation", True, "ALL", ("PUBLIC",), opened, opened),
+        Policy("tenancy_guard", False, "ALL", ("PUBLIC",), _or_lookup(opened, table, roles, flavour), opened),
+        *_lookup_policies(table, roles),
+    )
+
+
+def _or_lookup(guard: str, table: GuardedTable, roles: Roles, flavour: Flavour) -> str:
+    if not table.lookup_columns:
+        return guard
+    is_lookup = f"current_user = '{roles.lookup}'"
+    return f"{is_lookup if flavour == 'citus' else f'(SELECT {is_lookup})'} OR {guard}"
+
+
+def _lookup_policies(table: GuardedTable, roles: Roles) -> tuple[Policy, ...]:
+    if not table.lookup_columns:
+        return ()
+    return (Policy("tenancy_lookup", True, "SELECT", (roles.lookup,), "true", None),)
 
 
 def grants(table: GuardedTable, roles: Roles) -> frozenset[Grant]:
     """Return the privileges on a guarded table of every role but its owner, no more and no fewer."""
     found = {Grant(roles.backup, "SELECT")}
-    for role in (roles.app, roles.platform):
-        is_app_registry = table.kind == "registry" and role == roles.app
-        whole = ("SELECT", "INSERT") if is_app_registry else ("SELECT", "INSERT", "DELETE")
-        found |= {Grant(role, privilege) for privilege in whole}
+    for role, privileges in ((roles.app, table.app), (roles.platform, table.platform)):
+        found |= {Grant(role, privilege) for privilege in privileges if privilege != "UPDATE"}
         columns = table.app_update if role == roles.app and table.app_update is not None else table.update
-        found |= {Grant(role, "UPDATE", column) for column in columns}
+        found |= {Grant(role, "UPDATE", column) for column in columns if "UPDATE" in privileges}
+    if table.kind == "registry":
+        found -= {Grant(roles.app, "DELETE")}
     found |= {Grant(roles.lookup, "SELECT", column) for column in table.lookup_columns}
     return frozenset(found)
 
@@ -146,6 +173,7 @@ def guard_sql(table: GuardedTable, roles: Roles, flavour: Flavour = "postgres") 
     """Return the statements that put policies and grants on a table, replacing ours that are there."""
     name = table.sql_name
     wanted = policies(table, roles, flavour)
+    inserting = drawing_roles(table, roles)
     everyone = f"PUBLIC, {roles.app}, {roles.platform}, {roles.lookup}, {roles.backup}"
     return [
         f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY",
@@ -155,11 +183,18 @@ def guard_sql(table: GuardedTable, roles: Roles, flavour: Flavour = "postgres") 
         f"REVOKE ALL ON {name} FROM {everyone}",
         *_grant_sql(name, grants(table, roles)),
         *(
-            f"GRANT USAGE ON SEQUENCE {qualified(s, table.schema)} TO {roles.app}, {roles.platform}"
-            for s in table.sequences
+            f"GRANT USAGE ON SEQUENCE {qualified(sequence, table.schema)} TO {', '.join(inserting)}"
+            for sequence in table.sequences
+            if inserting
         ),
         *(announce_sql(table.name, schema=table.schema) if table.kind == "registry" else ()),
     ]
+
+
+def drawing_roles(table: GuardedTable, roles: Roles) -> list[str]:
+    """Return the roles that may draw from the table's sequences: those that may insert."""
+    found = ((roles.app, table.app), (roles.platform, table.platform))
+    return [role for role, privileges in found if "INSERT" in privileges]
 
 
 def unguard_sql(table: GuardedTable, roles: Roles) -> list[str]:

@@ -140,10 +140,17 @@ class Shape:
     def can_update(self) -> bool:
         return self.updates(self.updated.name)
 
-    @cached_property
+    @property
+    def can_insert(self) -> bool:
+        return self._app_may("INSERT")
+
+    @property
     def can_delete(self) -> bool:
+        return self._app_may("DELETE")
+
+    def _app_may(self, privilege: str) -> bool:
         roles = Roles()
-        return any(g.role == roles.app and g.privilege == "DELETE" for g in grants(self.guarded, roles))
+        return any(g.role == roles.app and g.privilege == privilege for g in grants(self.guarded, roles))
 
 
 def shapes_of(metadata: MetaData) -> list[Shape]:

@@ -94,7 +94,7 @@ class Catalog(Snapshot):
         }
         return GuardedTable(
             name=relation.name,
-            kind="account" if account_key else "registry" if is_registry else "tenant",
+            kind="account" if account_key else "registry" if is_registry else "staff" if _is_staff(state) else "tenant",
             update=(),
             key=account_key or TENANT_KEY,
             schema=relation.schema,
@@ -131,7 +131,7 @@ class Catalog(Snapshot):
         return self.fresh(list({_shape(guard.wanted): guard.wanted for guard in self.guards.values()}.values()))
 
     @cached_property
-    def _policies_by_shape(self) -> dict[tuple[bool, str, bool], tuple[Policy, ...]]:
+    def _policies_by_shape(self) -> dict[tuple[str, str, bool], tuple[Policy, ...]]:
         return {_shape(table): found for table, found in self.fresh_library.policies.items()}
 
     def wanted_policies(self, guard: Guard) -> tuple[Policy, ...]:
@@ -158,6 +158,13 @@ def _account_key(state: TableState) -> str | None:
     return None
 
 
-def _shape(table: GuardedTable) -> tuple[bool, str, bool]:
+def _is_staff(state: TableState) -> bool:
+    return any(
+        policy.name == "tenancy_isolation" and policy.using and "current_" not in policy.using
+        for policy in state.policies
+    )
+
+
+def _shape(table: GuardedTable) -> tuple[str, str, bool]:
     """What the policies of a table depend on."""
-    return table.kind == "account", table.key, bool(table.lookup_columns)
+    return "tenant" if table.kind == "registry" else table.kind, table.key, bool(table.lookup_columns)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tenancy.doctor.catalog.guards import SCHEMA, Catalog, Guard
 from tenancy.doctor.checks import Check, rules_of
 from tenancy.doctor.findings import NOT_CHECKED, Finding, Rule
+from tenancy.marks import EVERY_PRIVILEGE
 from tenancy.rls import Difference, Policy, policies, quote
 from tenancy.rls.catalog import compare_row_security
 from tenancy.tables import TENANT_KEY
@@ -172,6 +173,8 @@ def guard_op(guard: Guard, verb: str = "guard_table") -> str:
     arguments += [f"kind={wanted.kind!r}"] if wanted.kind != "tenant" else []
     arguments += [f"key={wanted.key!r}"] if wanted.key != TENANT_KEY else []
     arguments += [f"app_update={list(wanted.app_update)!r}"] if wanted.app_update is not None else []
+    arguments += [f"app={list(wanted.app)!r}"] if wanted.app not in ((), EVERY_PRIVILEGE) else []
+    arguments += [f"platform={list(wanted.platform)!r}"] if wanted.platform != EVERY_PRIVILEGE else []
     arguments += [f"lookup_columns={list(wanted.lookup_columns)!r}"] if wanted.lookup_columns else []
     arguments += [f"sequences={list(wanted.sequences)!r}"] if wanted.sequences else []
     arguments += [f"schema={relation.schema!r}"] if relation.schema != "public" else []

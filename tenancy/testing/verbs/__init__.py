@@ -56,9 +56,11 @@ _CHANGES = (
 def verbs_of(shape: Shape) -> Iterator[Verb]:
     """Return the verbs that mean something to a table, in the order of the matrix.
 
-    Of a table of accounts, which no tenant has, only the policies are compared.
+    Of a table of accounts or of staff, which no tenant has, only the policies are compared; no tenant reads staff's.
     """
-    if shape.guarded.kind != "account":
+    if shape.guarded.kind == "staff":
+        yield Verb("staff_only", RUNTIME, structure.staff_only)
+    elif shape.guarded.kind != "account":
         yield from _of_tenants(shape)
     yield Verb("policies", ("table_owner",), structure.policies)
     if shape.is_named_by_sessions:
@@ -75,8 +77,10 @@ def _of_tenants(shape: Shape) -> Iterator[Verb]:
         yield Verb("upsert", ALL, writes.upsert)
     yield from _CHANGES
     for key in shape.pointers:
+        if not shape.can_insert and not all(shape.updates(local) for local, _ in pairs_of(key)):
+            continue
         columns = ",".join(local for local, _ in pairs_of(key))
         yield Verb(f"foreign_key:{columns}", ALL, keys.point_at_stranger(key))
-    for names in shape.uniques if not shape.is_single else ():
+    for names in shape.uniques if shape.can_insert and not shape.is_single else ():
         columns = ",".join(name for name in names if name != "tenant_id")
         yield Verb(f"unique:{columns}", ALL, keys.probe_unique(names))

@@ -26,7 +26,7 @@ def point_at_stranger(key: ForeignKeyConstraint) -> Callable[[Attempt], None]:
         theirs = attempt.world.rows[key.referred_table.key][attempt.owner.id][OWN]
         aimed = {local: theirs[there] for local, there in pairs_of(key)}
         missing = {local: Guess(key.referred_table.c[there], *_NOBODY).value() for local, there in pairs_of(key)}
-        if not attempt.shape.is_single:
+        if not attempt.shape.is_single and attempt.shape.can_insert:
             row = attempt.fresh(me)
             # A unique foreign key may already be in use: the owner's positive side then is a target of its own.
             mine = row if is_unique(key) and attempt.actor == "owner" else row | aimed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
-from tenancy.testing.verbs.attempts import Attempt, Outcome
+from tenancy.rls import quote
+from tenancy.testing.verbs.attempts import REFUSED, Attempt, Outcome
 
 _NAMED = re.compile(r"\btenant_id\"? = %\((?P<parameter>\w+)\)s")
 
@@ -18,6 +20,28 @@ def policies(attempt: Attempt) -> None:
     found = attempt.stage.differences().get(attempt.table.key, [])
     as_written = "as the model asks"
     attempt.judge("policies and grants", Outcome(words=as_written), Outcome(words="; ".join(found) or as_written))
+
+
+def staff_only(attempt: Attempt) -> None:
+    """A table of platform staff is granted to no tenant's role, for nothing at all."""
+    name = attempt.shape.sql_name
+    first = quote(attempt.table.columns[0].name)
+    for what, statement in (
+        ("read", f"SELECT * FROM {name}"),  # noqa: S608 - a quoted name
+        ("insert", f"INSERT INTO {name} DEFAULT VALUES"),
+        ("update", f"UPDATE {name} SET {first} = {first}"),  # noqa: S608 - quoted names
+        ("delete", f"DELETE FROM {name}"),  # noqa: S608 - a quoted name
+    ):
+        refused = Outcome(REFUSED)
+        attempt.step(what, _running(statement), owner=refused, stranger=refused, nobody=refused)
+
+
+def _running(statement: str) -> Callable[[Session], Outcome]:
+    def act(session: Session) -> Outcome:
+        result: Any = session.connection().execute(text(statement))
+        return Outcome(count=result.rowcount)
+
+    return act
 
 
 def orm_predicate(attempt: Attempt) -> None:

@@ -34,7 +34,12 @@ def run(statement: Executable, parameters: Any = None) -> Callable[[Connection],
 
 
 def one(attempt: Attempt, **changes: int) -> Outcome:
-    return Outcome(count=sum(changes.values()), changes=changed(attempt.table.key, **changes))
+    found = Outcome(count=sum(changes.values()), changes=changed(attempt.table.key, **changes))
+    return if_it_may_insert(attempt, found) if "inserted" in changes else found
+
+
+def if_it_may_insert(attempt: Attempt, outcome: Outcome) -> Outcome:
+    return outcome if attempt.shape.can_insert else DENIED
 
 
 def insert_row(attempt: Attempt) -> None:
@@ -46,12 +51,17 @@ def insert_row(attempt: Attempt) -> None:
         attempt.step("a new row", counting(attempt, run(statement)), owner=one(attempt, inserted=1), stranger=DENIED)
     if not attempt.shape.keeps_its_key and attempt.shape.has_key:
         statement = insert(table).values(_written(attempt, attempt.own_row)).inline()
-        attempt.step("a taken key", counting(attempt, run(statement)), owner=Outcome(TAKEN), stranger=DENIED)
+        attempt.step(
+            "a taken key",
+            counting(attempt, run(statement)),
+            owner=if_it_may_insert(attempt, Outcome(TAKEN)),
+            stranger=DENIED,
+        )
 
 
 def bulk_insert(attempt: Attempt) -> None:
     rows = [attempt.fresh(attempt.owner, number) for number in (0, 1)]
-    expected = Outcome(changes=changed(attempt.table.key, inserted=2))
+    expected = if_it_may_insert(attempt, Outcome(changes=changed(attempt.table.key, inserted=2)))
     attempt.step(
         "two rows by Core", counting(attempt, run(insert(attempt.table), rows)), owner=expected, stranger=DENIED
     )
@@ -82,7 +92,10 @@ def insert_select(attempt: Attempt) -> None:
     source = selected(mine).select_from(attempt.shape.plain).where(*attempt.where_key(attempt.own_row))
     statement = insert(table).from_select(list(mine), source)
     attempt.step(
-        "from the owner's row", counting(attempt, run(statement)), owner=one(attempt, inserted=1), stranger=NOTHING
+        "from the owner's row",
+        counting(attempt, run(statement)),
+        owner=one(attempt, inserted=1),
+        stranger=if_it_may_insert(attempt, NOTHING),
     )
 
 
@@ -93,9 +106,11 @@ def upsert(attempt: Attempt) -> None:
     if shape.can_update:
         name = shape.updated.name
         updating = statement.on_conflict_do_update(index_elements=keys, set_={name: statement.excluded[name]}).inline()
-        attempt.step("do update", counting(attempt, run(updating)), owner=one(attempt, updated=1), stranger=DENIED)
+        done = if_it_may_insert(attempt, one(attempt, updated=1))
+        attempt.step("do update", counting(attempt, run(updating)), owner=done, stranger=DENIED)
     nothing = statement.on_conflict_do_nothing(index_elements=keys).inline()
-    attempt.step("do nothing", counting(attempt, run(nothing)), owner=NOTHING, stranger=DENIED)
+    undone = if_it_may_insert(attempt, NOTHING)
+    attempt.step("do nothing", counting(attempt, run(nothing)), owner=undone, stranger=DENIED)
 
 
 def update_by_key(attempt: Attempt) -> None:
@@ -150,7 +165,7 @@ def delete_by_key(attempt: Attempt) -> None:
     def by_key(connection: Connection) -> int | None:
         return run(delete(shape.plain).where(*attempt.where_key(target)))(connection)
 
-    if not shape.is_single:
+    if not shape.is_single and (shape.can_insert or not shape.can_delete):
         attempt.step(
             "by its key",
             counting(attempt, by_key),
@@ -158,7 +173,7 @@ def delete_by_key(attempt: Attempt) -> None:
             stranger=_allowed(attempt, NOTHING),
             before=make if shape.can_delete else None,
         )
-    for what, row, bare, found in _aims(attempt)[0 if shape.is_single else 1 :]:
+    for what, row, bare, found in _aims(attempt)[1 if shape.can_insert and not shape.is_single else 0 :]:
         _delete(attempt, what, delete(shape.plain).where(*attempt.where_key(row, bare=bare)), found)
 
 
