@@ -14,6 +14,8 @@ from tenancy.errors import ModelError
 TENANT_KEY = "tenant_id"
 _MARK = "tenancy"
 _LIMITS = "tenancy_limits"
+# What marks leave in `Table.info`.
+INFO_KEYS = (_MARK, _LIMITS)
 
 Kind = Literal["tenant", "registry", "account", "staff", "platform"]
 Privilege = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]

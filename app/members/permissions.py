@@ -21,12 +21,35 @@ class Permission(StrEnum):
     CRM_READ = "crm.read"
     CRM_WRITE = "crm.write"
     CRM_DELETE = "crm.delete"
+    CARDS_READ = "cards.read"
+    CARDS_WRITE = "cards.write"
+    CARDS_DELETE = "cards.delete"
+    MEMBERS_READ = "members.read"
     MEMBERS_MANAGE = "members.manage"
+    USAGE_READ = "usage.read"
+    AUDIT_READ = "audit.read"
+    SETTINGS_READ = "settings.read"
+    SETTINGS_MANAGE = "settings.manage"
+    DOMAINS_MANAGE = "domains.manage"
 
 
-_MEMBER = frozenset({Permission.CRM_READ, Permission.CRM_WRITE})
-_MANAGER = _MEMBER | {Permission.CRM_DELETE}
-_ADMIN = _MANAGER | {Permission.MEMBERS_MANAGE}
+_MEMBER = frozenset(
+    {
+        Permission.CRM_READ,
+        Permission.CRM_WRITE,
+        Permission.CARDS_READ,
+        Permission.CARDS_WRITE,
+        Permission.MEMBERS_READ,
+    }
+)
+_MANAGER = _MEMBER | {Permission.CRM_DELETE, Permission.CARDS_DELETE, Permission.USAGE_READ}
+_ADMIN = _MANAGER | {
+    Permission.MEMBERS_MANAGE,
+    Permission.AUDIT_READ,
+    Permission.SETTINGS_READ,
+    Permission.SETTINGS_MANAGE,
+    Permission.DOMAINS_MANAGE,
+}
 
 MATRIX: Mapping[Role, frozenset[Permission]] = {
     Role.MEMBER: _MEMBER,

@@ -30,10 +30,9 @@ from tenancy.alembic.operations import (
     ReinstallTenancyOp,
 )
 from tenancy.alembic.rows import LiftedOps, LoweredOps
+from tenancy.marks import INFO_KEYS
 from tenancy.rls.migrations import recover_lookup
 from tenancy.tables import check_metadata, mark_of
-
-_MARK = "tenancy"
 
 
 def compare_guards(
@@ -67,10 +66,11 @@ def _tables(upgrade: UpgradeOps, kind: type[CreateTableOp] | type[DropTableOp]) 
 
 
 def _forget_marks(upgrade: UpgradeOps) -> None:
-    # alembic writes Table.info into create_table, where the mark would be a name nobody imports.
+    # alembic writes Table.info into create_table, where the marks would be names nobody imports.
     for operation in upgrade.ops:
         if isinstance(operation, CreateTableOp):
-            operation.info.pop(_MARK, None)
+            for key in INFO_KEYS:
+                operation.info.pop(key, None)
 
 
 def _keep_own_schema(upgrade: UpgradeOps) -> None:

@@ -1,0 +1,1 @@
+"""The audit: who did what, in which tenant and why; added to, never changed."""
