@@ -235,7 +235,8 @@ def copy_from(attempt: Attempt) -> None:
         with driver.cursor() as cursor, cursor.copy(statement):
             return Outcome()
 
-    refused = Outcome(psycopg.errors.FeatureNotSupported.sqlstate or "")
+    unsupported = Outcome(psycopg.errors.FeatureNotSupported.sqlstate or "")
+    refused = unsupported if attempt.actor == "table_owner" else if_it_may_insert(attempt, unsupported)
     attempt.step("copy in", act, owner=refused, stranger=refused, nobody=refused)
 
 
