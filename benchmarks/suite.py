@@ -23,6 +23,7 @@ ORDER = (
     "onboarding",
     "modes",
     "pooler",
+    "replica",
 )
 
 
