@@ -24,7 +24,7 @@ WRITING, UNAWARE = "with replicas=", "without"
 TENANTS, PEOPLE = 10, 100
 HOW = (
     "A primary and a streaming standby made by pg_basebackup, both on the server's core, by the socket. The point read "
-    "is the transaction of one statement, in a scope with `reads_only=True`, on an engine that knows one server, and on "
+    "is the transaction of one statement, in a scope with `reads_only=True`, on an engine of one server, and on "
     "one that is given the standby as `replicas=`. The update shows what it costs to note how far the log went. In the "
     "last row each round updates a person and reads her back in a reading scope: the standby answers once it has "
     "replayed that far, and after the bound the primary does."
