@@ -1,4 +1,4 @@
-"""Who may call a route. Every route says so by one of four marks; a route without a mark is refused at start-up."""
+"""Who may call a route. Every route says so by one mark, here or in app.admin.access; one without is refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from app.auth.models import SignIn
 from app.errors import ForbiddenError, NotSignedInError
 from app.members.models import Member
 from app.members.permissions import Permission, Role
+from app.staff.permissions import StaffPermission
 
 View = TypeVar("View", bound=Callable[..., Any])
 _MARK = "_access"
@@ -26,12 +27,15 @@ class Access:
     """What a route asks of its caller.
 
     permission: what the caller's role must include; None asks only for a sign-in.
-    reason: why a route asks for no sign-in at all; empty where it does.
+    needs_staff, staff: it is for platform staff, and for those with this permission.
+    reason: why a route asks for no sign-in of a tenant at all; empty where it does.
     """
 
     needs_tenant: bool = True
     needs_sign_in: bool = True
     permission: Permission | None = None
+    needs_staff: bool = False
+    staff: StaffPermission | None = None
     reason: str = ""
 
 
@@ -61,25 +65,26 @@ class Principal:
 
 def permits(permission: Permission) -> Callable[[View], View]:
     """Let in whoever is signed in to the tenant with this permission."""
-    return _mark(Access(permission=permission))
+    return mark(Access(permission=permission))
 
 
 def signed_in(view: View) -> View:
     """Let in whoever is signed in to the tenant, whatever the role."""
-    return _mark(Access())(view)
+    return mark(Access())(view)
 
 
 def anyone(*, reason: str) -> Callable[[View], View]:
     """Let in anyone who names the tenant, signed in or not, such as for its sign-in page."""
-    return _mark(Access(needs_sign_in=False, reason=reason))
+    return mark(Access(needs_sign_in=False, reason=reason))
 
 
 def without_tenant(*, reason: str) -> Callable[[View], View]:
     """Let in anyone, and act for no tenant; `create_app` exempts the route from the extension for this reason."""
-    return _mark(Access(needs_tenant=False, needs_sign_in=False, reason=reason))
+    return mark(Access(needs_tenant=False, needs_sign_in=False, reason=reason))
 
 
-def _mark(access: Access) -> Callable[[View], View]:
+def mark(access: Access) -> Callable[[View], View]:
+    """Return the decorator that says this of a route."""
     if not access.needs_sign_in and not access.reason.strip():
         raise ValueError("a route that asks for no sign-in needs a reason")
 

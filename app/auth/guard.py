@@ -11,6 +11,7 @@ from flask_login import LoginManager, current_user
 from flask_wtf.csrf import CSRFError, CSRFProtect
 
 from app import db
+from app.audit.actors import note_actor
 from app.auth.access import (
     Access,
     Principal,
@@ -25,6 +26,8 @@ from app.auth.desk import desk
 from app.auth.tokens import Subject
 from app.errors import ForbiddenError, NotSignedInError
 from app.http import is_api
+from app.staff.permissions import StaffPermission
+from app.staff.principals import find_staff, remember_staff
 from tenancy.context import current_tenant
 from tenancy.errors import InvalidTokenError
 
@@ -51,6 +54,10 @@ def init_app(app: Flask, logins: LoginManager) -> None:
         view = current_app.view_functions.get(request.endpoint or "")
         access = _NOWHERE if view is None else access_of(view) or Access()
         brings_token = "Authorization" in request.headers
+        note_actor(None)  # of the request that this thread served before
+        if access.needs_staff:
+            _admit_staff(access.staff)
+            return None
         if access.needs_tenant:
             remember_principal(_by_token() if brings_token else _by_cookie())
         if request.method not in _SAFE and not brings_token and _rides_on_cookie(access):
@@ -86,12 +93,29 @@ def _by_token() -> Principal:
     return principal
 
 
-def _subject() -> Subject:
+def _admit_staff(permission: StaffPermission | None) -> None:
+    """See who of the staff asks, by nothing but a bearer token: no cookie and no tenant's token counts here.
+
+    Raises: NotSignedInError, ForbiddenError
+    """
+    principal = find_staff(desk(), _bearer())
+    remember_staff(principal)
+    note_actor(principal.actor())
+    if permission is not None and permission not in principal.permissions:
+        holder = "This API key" if principal.role is None else f"Your role is {principal.role}, which"
+        raise ForbiddenError(f"{holder} does not include {permission}.")
+
+
+def _bearer() -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise NotSignedInError("Only bearer tokens sign in here: send `Authorization: Bearer <access_token>`.")
+        raise NotSignedInError("Only bearer tokens sign in here: send `Authorization: Bearer <token>`.")
+    return token.strip()
+
+
+def _subject() -> Subject:
     try:
-        return desk().access_tokens.read(token)
+        return desk().access_tokens.read(_bearer())
     except (InvalidTokenError, ValueError):
         raise NotSignedInError("The token is not valid or has expired: refresh it, or sign in again.") from None
 

@@ -1,0 +1,1 @@
+"""The admin API: what platform staff and their programs do to tenants. Each noun has its own module of routes."""
