@@ -77,6 +77,22 @@ class DirectoryError(TenancyError):
     """The directory could not answer: the database is away, or too many lookups wait."""
 
 
+class JobError(TenancyError):
+    """A job was not run, because of what it carries or of its tenant's state."""
+
+
+class EnvelopeRefusedError(JobError):
+    """What came with a job is unsigned, altered, expired, or was made for another task or other arguments."""
+
+
+class ParkedJobError(JobError):
+    """The job's tenant is suspended, archived or not yet active: keep the job, and run it when that ends."""
+
+
+class DiscardedJobError(JobError):
+    """The job's tenant is unknown or being deleted: nobody may run the job any more."""
+
+
 class ModelError(TenancyError):
     """A table or relationship is declared in a way that cannot be isolated."""
 
@@ -107,3 +123,19 @@ class ServerError(TenancyError):
 
 class SeedError(TenancyError):
     """The test kit could not make the rows that a proof is about."""
+
+
+class NamespaceError(TenancyError):
+    """A cache or a storage could not be used for the tenant in scope."""
+
+
+class KeyRefusedError(NamespaceError):
+    """A key or the name of an object that could be read in two ways, or that leads out of the tenant's own."""
+
+
+class ObjectNotFoundError(NamespaceError):
+    """The tenant has no object of that name, whoever else may have one."""
+
+
+class ObjectTooLargeError(NamespaceError):
+    """The content is longer than was allowed; nothing of it is kept."""
