@@ -12,6 +12,7 @@ from app.auth.desk import EXTENSION, Desk, open_desk
 from app.config import ResolverName, Settings, read_settings
 from app.crm import routes as crm_routes
 from app.db import Database, open_database
+from app.plans import features, standing
 from app.tenants.models import Domain, Tenant
 from tenancy.directory import SQLDirectory, TenantRecord
 from tenancy.flask import Tenancy
@@ -41,6 +42,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     directory.bind(database.engine)
     desk = open_desk(settings, database, directory)
     app.extensions[EXTENSION] = desk
+    standing.init_app(app, directory)
+    features.init_app(app)
 
     tenancy = _tenancy(settings, database, directory, desk)
     tenancy.init_app(app)
