@@ -139,3 +139,19 @@ class ObjectNotFoundError(NamespaceError):
 
 class ObjectTooLargeError(NamespaceError):
     """The content is longer than was allowed; nothing of it is kept."""
+
+
+class EncryptionError(TenancyError):
+    """A value could not be encrypted or decrypted; no plain value was stored or shown instead."""
+
+
+class InvalidCiphertextError(EncryptionError):
+    """A stored value is damaged, or was sealed for another row, column, table or tenant."""
+
+
+class KeyStoreError(EncryptionError):
+    """The store of master keys does not answer, or lacks the key that is asked for."""
+
+
+class KeyDestroyedError(EncryptionError):
+    """The tenant's data keys were destroyed: what they sealed is gone for good."""
