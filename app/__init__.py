@@ -6,14 +6,20 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import http, openapi, pages
+from app.admin import routes as admin_routes
 from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
 from app.auth.desk import EXTENSION, Desk, open_desk
 from app.config import ResolverName, Settings, read_settings
 from app.crm import routes as crm_routes
 from app.db import Database, open_database
-from app.plans import features, standing
+from app.jobs import TASKS
+from app.keys import masters
+from app.plans import changes, features, standing
+from app.queue import asking
 from app.tenants.models import Domain, Tenant
+from app.tenants.registrar import EXTENSION as REGISTRAR
+from app.tenants.registrar import Hooks, open_registrar
 from tenancy.directory import SQLDirectory, TenantRecord
 from tenancy.flask import Tenancy
 from tenancy.resolvers import (
@@ -38,19 +44,24 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or read_settings()
     app = Flask(__name__)
     database = open_database(settings)
+    masters.init_app(app, settings, database)
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
     directory.bind(database.engine)
-    desk = open_desk(settings, database, directory)
+    registrar = open_registrar(settings, database, directory, hooks=Hooks())
+    app.extensions[REGISTRAR] = registrar
+    desk = open_desk(settings, database, directory, registrar)
     app.extensions[EXTENSION] = desk
+    asking.init_app(app, settings, database, directory, TASKS)
     standing.init_app(app, directory)
     features.init_app(app)
+    changes.init_app(app)
 
     tenancy = _tenancy(settings, database, directory, desk)
     tenancy.init_app(app)
     http.init_app(app, settings)
     logins = cookies.init_app(app, settings)
     guard.init_app(app, logins)
-    for blueprint in (auth_routes.blueprint, crm_routes.blueprint, openapi.blueprint):
+    for blueprint in (auth_routes.blueprint, admin_routes.blueprint, crm_routes.blueprint, openapi.blueprint):
         app.register_blueprint(blueprint)
     pages.init_app(app, settings, logins)
     _apply_exemptions(app, tenancy)

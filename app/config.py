@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -48,6 +50,12 @@ class Settings(BaseSettings):
     tenant_waiting: int = Field(
         5, ge=0, le=100, description="Requests of one tenant that wait so at once in one process; more are refused."
     )
+    tenant_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Part of the time that each of them may be in use; at 0.5 it rests as long as it was.",
+    )
     tenant_statement_timeout_s: float = Field(
         10.0, ge=0.01, le=3600, description="How long one statement of a tenant may take, in seconds."
     )
@@ -76,10 +84,36 @@ class Settings(BaseSettings):
     sign_in_ttl_s: int = Field(
         7_776_000, ge=60, description="Longest life of one sign-in however often it is refreshed, in seconds."
     )
+    staff_sign_in_ttl_s: int = Field(
+        43_200, ge=60, le=604_800, description="Life of one sign-in of platform staff, in seconds."
+    )
+    staff_link_ttl_s: int = Field(
+        3_600, ge=60, le=604_800, description="Life of a one-time link that sets a password of staff, in seconds."
+    )
+    master_keys_file: Path | None = Field(
+        None, description="File of the master keys that wrap tenants' data keys; mode 0600, read at each use."
+    )
+    master_keys: SecretStr | None = Field(
+        None, description='The same as JSON in place of a file: `{"current": "…", "keys": {"…": "<base64>"}}`.'
+    )
+    data_key_ttl_s: float = Field(
+        300.0, ge=1, le=86_400, description="How long one process keeps an unwrapped data key, in seconds."
+    )
     argon2_time_cost: int = Field(3, ge=1, le=20, description="Argon2id passes over the memory.")
     argon2_memory_kib: int = Field(65_536, ge=8, description="Argon2id memory for one hash, in KiB.")
     argon2_parallelism: int = Field(4, ge=1, le=32, description="Argon2id lanes.")
     max_body_bytes: int = Field(1_048_576, ge=1_024, description="Largest request body, in bytes; more is a 413.")
+
+    deletion_grace_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description="Days between the deletion of a tenant and its erasure, in which it can be undone.",
+    )
+    domain_recheck_h: int = Field(24, ge=1, le=720, description="Hours between two checks of a verified custom domain.")
+    domain_failures: int = Field(
+        7, ge=1, le=100, description="Failed checks of a verified domain in a row after which it is no longer served."
+    )
 
     @field_validator("resolvers", mode="before")
     @classmethod
@@ -115,6 +149,8 @@ class Settings(BaseSettings):
     def _can_sign(self) -> Self:
         if self.jwt_signing_kid not in self.jwt_keys:
             raise ValueError("APP_JWT_SIGNING_KID is not a key id in APP_JWT_KEYS")
+        if self.master_keys_file is not None and self.master_keys is not None:
+            raise ValueError("APP_MASTER_KEYS_FILE and APP_MASTER_KEYS are both set: keep one")
         if not self.resolvers and self.single_tenant is None:
             raise ValueError("APP_RESOLVERS is empty, so no request could ever name a tenant")
         return self
@@ -146,6 +182,7 @@ def development_settings(*, database_url: str, platform_database_url: str, **giv
         "resolvers": RESOLVERS,
         **({} if "jwt_keys" in given else {"jwt_keys": {"dev": secrets.token_urlsafe(48)}, "jwt_signing_kid": "dev"}),
         "secret_key": secrets.token_urlsafe(48),
+        **({} if {"master_keys", "master_keys_file"} & set(given) else {"master_keys": _new_master_keys()}),
     }
     values: dict[str, Any] = (
         generated | {"database_url": database_url, "platform_database_url": platform_database_url} | given
@@ -154,6 +191,11 @@ def development_settings(*, database_url: str, platform_database_url: str, **giv
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_faults(error)) from None
+
+
+def _new_master_keys() -> str:
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    return json.dumps({"current": "dev", "keys": {"dev": key}})
 
 
 class MigrationSettings(BaseSettings):

@@ -25,6 +25,7 @@ from app.seed import ACCOUNTS, MEMBERS, TENANTS, seed
 from tenancy.cli.doctor import conduct
 from tenancy.embedded import Server, find_server, start
 from tenancy.embedded.sources import URL_VARIABLE
+from tenancy.encryption.stores import MasterKeys, write_keys
 from tenancy.rls import Roles, bootstrap_sql
 
 DATABASE = "crm"
@@ -55,6 +56,10 @@ class Development:
     secrets: Secrets
     kept_in: Path
 
+    @property
+    def master_keys_file(self) -> Path:
+        return self.kept_in.with_name("master-keys.json")
+
     def url(self, role: str) -> str:
         return self.server.url(role=role, database=DATABASE)
 
@@ -73,6 +78,8 @@ def open_development(folder: Path) -> Iterator[Development]:
             for role, password in kept.roles.items():
                 server.set_password(role, password)
         development = Development(server, kept, folder / "development.json")
+        if not development.master_keys_file.exists():
+            write_keys(development.master_keys_file, MasterKeys.generate())
         upgrade_database(development.url(ROLES.migrator))
         yield development
 
@@ -86,6 +93,7 @@ def development_app(development: Development) -> Iterator[Flask]:
         secret_key=development.secrets.secret_key,
         jwt_keys={"dev": development.secrets.jwt_key},
         jwt_signing_kid="dev",
+        master_keys_file=development.master_keys_file,
     )
     app = create_app(settings)
     try:

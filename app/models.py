@@ -5,6 +5,7 @@ from app.auth.models import RefreshToken, SignIn
 from app.configuration.models import ConfigurationChange, ConfigurationValue
 from app.crm.models import Company, Opportunity, Person
 from app.db import Base
+from app.keys.models import DataKey
 from app.members.models import Account, Member
 from app.plans.models import Override
 from app.staff.models import KeptAnswer, StaffAccount, StaffKey, StaffLink, StaffSignIn
@@ -30,6 +31,7 @@ __all__ = [
     "Company",
     "ConfigurationChange",
     "ConfigurationValue",
+    "DataKey",
     "Domain",
     "Erasure",
     "KeptAnswer",

@@ -1,0 +1,1 @@
+"""The tenants' data keys: rotation, status, and their destruction."""
