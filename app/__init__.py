@@ -11,11 +11,13 @@ from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
 from app.auth.desk import EXTENSION, Desk, open_desk
 from app.config import ResolverName, Settings, read_settings
+from app.configuration import routes as configuration_routes
 from app.crm import routes as crm_routes
 from app.db import Database, open_database
 from app.jobs import TASKS
 from app.keys import masters
 from app.plans import changes, features, standing
+from app.plans import routes as plan_routes
 from app.queue import asking
 from app.tenants.models import Domain, Tenant
 from app.tenants.registrar import EXTENSION as REGISTRAR

@@ -15,6 +15,7 @@ from app.auth.passwords import Passwords
 from app.auth.tokens import AccessTokens
 from app.config import Settings
 from app.db import Database
+from app.tenants.registrar import Registrar
 from tenancy.context import account_scope
 from tenancy.directory import Directory
 from tenancy.lookups import Lookup
@@ -32,6 +33,9 @@ class Desk:
     access_tokens: AccessTokens
     refresh_token_ttl: timedelta
     sign_in_ttl: timedelta
+    registrar: Registrar
+    staff_sign_in_ttl: timedelta
+    staff_link_ttl: timedelta
 
     def look_up(self, lookup: Lookup, key: Any) -> Sequence[Row[Any]]:
         """Read by exact key, before anybody is known."""
@@ -44,7 +48,7 @@ class Desk:
             return lookup.fetch(connection)
 
 
-def open_desk(settings: Settings, database: Database, directory: Directory) -> Desk:
+def open_desk(settings: Settings, database: Database, directory: Directory, registrar: Registrar) -> Desk:
     """Put the desk together from the settings."""
     return Desk(
         database=database,
@@ -53,6 +57,9 @@ def open_desk(settings: Settings, database: Database, directory: Directory) -> D
         access_tokens=AccessTokens(settings),
         refresh_token_ttl=timedelta(seconds=settings.refresh_token_ttl_s),
         sign_in_ttl=timedelta(seconds=settings.sign_in_ttl_s),
+        registrar=registrar,
+        staff_sign_in_ttl=timedelta(seconds=settings.staff_sign_in_ttl_s),
+        staff_link_ttl=timedelta(seconds=settings.staff_link_ttl_s),
     )
 
 

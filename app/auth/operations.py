@@ -12,20 +12,24 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.audit.actors import Actor, ActorKind, acting_as
 from app.auth.desk import Desk
 from app.auth.models import RefreshToken, SignIn, refresh_token_by_hash
 from app.auth.tokens import Subject, new_refresh_token, refresh_token_hash
 from app.errors import ChoiceNeededError, FieldError, ForbiddenError, NotSignedInError, TakenError
 from app.members.models import Account, Member, account_of_email, memberships
 from app.members.permissions import Role
-from app.tenants.models import Plan, Tenant, tenant_by_slug
+from app.tenants.models import Plan, tenant_by_slug
+from app.tenants.provisioning import HeldError, take_steps, violated, write_record
 from app.tenants.slugs import slug_candidates
+from app.tenants.states import Status
 from tenancy.context import account_scope, tenant_scope
 from tenancy.directory import Reference, TenantRecord
 from tenancy.tables import new_id
 
 log = logging.getLogger(__name__)
 
+_REGISTERS = "an organisation registers itself"
 _WRONG = "The e-mail address or the password is wrong."
 _NOT_REFRESHABLE = "This refresh token no longer counts: sign in again."
 
@@ -66,12 +70,14 @@ def register_organization(desk: Desk, *, name: str, email: str, password: str, p
     for slug in slug_candidates(name):
         if desk.look_up(tenant_by_slug, slug):
             continue
-        tenant = TenantRecord(new_id(), slug, name, "active")
+        tenant = TenantRecord(new_id(), slug, name, Status.ACTIVE)
         try:
             return _write_organization(desk, tenant, account_id, password_hash, email=email, plan=plan)
+        except HeldError:
+            continue
         except IntegrityError as error:
             # Somebody was faster: with the slug, try the next one; with the address, she is a stranger now.
-            constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+            constraint = violated(error)
             if constraint == "uq_accounts_email":
                 raise _address_refused() from None
             if constraint != "uq_tenants_slug":
@@ -100,15 +106,26 @@ def _address_refused() -> TakenError:
 def _write_organization(
     desk: Desk, tenant: TenantRecord, account_id: UUID, password_hash: str | None, *, email: str, plan: Plan
 ) -> SignedIn:
-    with tenant_scope(tenant, account=account_id), desk.database.sessions.begin() as session:
+    """Take every step of provisioning in one transaction: the password is kept nowhere to go on with later."""
+    members: list[Member] = []
+
+    def make_owner(session: Session) -> None:
         if password_hash is not None:
             session.add(Account(id=account_id, email=email, password_hash=password_hash))
-        session.add(Tenant(id=tenant.id, slug=tenant.slug, name=tenant.name, status=tenant.status, plan=plan))
-        session.flush()
+            session.flush()
         member = Member(account_id=account_id, email=email, role=Role.OWNER)
         session.add(member)
         session.flush()
-        return _open_sign_in(desk, session, tenant, member)
+        members.append(member)
+
+    registrant = Actor(ActorKind.ACCOUNT, str(account_id), email)
+    with (
+        acting_as(registrant),
+        desk.registrar.in_tenant(tenant.id, reason=_REGISTERS, account_id=account_id) as session,
+    ):
+        write_record(session, tenant, plan=plan, given={}, reason=_REGISTERS)
+        take_steps(desk.registrar, session, reason=_REGISTERS, owner=make_owner)
+        return _open_sign_in(desk, session, tenant, members[0])
 
 
 # Signing in -------------------------------------------------------------------------------------------
