@@ -226,6 +226,17 @@ def note_change(session: Session) -> None:
     session.execute(update(Tenant).where(Tenant.id == require_tenant()).values(updated_at=func.clock_timestamp()))
 
 
+def lock_tenant(session: Session) -> Tenant:
+    """Return the session's tenant as it is now, locked until the transaction ends: changes come one after another."""
+    return session.scalars(
+        select(Tenant)
+        .where(Tenant.id == require_tenant())
+        # Not FOR UPDATE: rows that refer to the tenant may still be added.
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one()
+
+
 def init_app(app: Flask, directory: Directory, *, catalogue: Catalogue | None = None) -> None:
     """Give the application its catalogue; None takes the shipped one."""
     app.extensions[EXTENSION] = Standings(catalogue or shipped_catalogue(), directory)
