@@ -1,4 +1,4 @@
-"""Add the audit."""
+"""Add the audit: entries that nobody changes, chained by the database when their transaction commits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from tenancy.alembic.execution import current_installation
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-_COLUMNS = [
+_ENTRY = [
     "at",
     "action",
     "actor_kind",
@@ -25,13 +27,58 @@ _COLUMNS = [
     "before",
     "after",
 ]
+_LINK = ["number", "at", "previous_hash", "hash"]
+_HEAD = ["number", "hash", "pruned_number", "pruned_hash"]
+_KEPT = "a tenant's audit is removed by retention, or with the tenant; the platform's by retention only"
 
 
 def upgrade() -> None:
-    op.create_table(
-        "audit_entries",
-        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+    for name, is_tenants in (("audit", True), ("platform", False)):
+        _create_entries(f"{name}_entries", is_tenants=is_tenants)
+        _create_links(f"{name}_links", is_tenants=is_tenants)
+        _create_heads(f"{name}_heads", is_tenants=is_tenants)
+    op.guard_table("audit_entries", update=_ENTRY, app=["SELECT", "INSERT"], platform=["SELECT", "INSERT", "DELETE"])
+    op.guard_table("audit_links", update=_LINK, app=["SELECT"], platform=["SELECT", "DELETE"])
+    op.guard_table("audit_heads", update=_HEAD, app=["SELECT"], platform=["SELECT", "UPDATE", "DELETE"])
+    op.guard_table("platform_entries", update=_ENTRY, kind="staff")
+    op.guard_table("platform_links", update=_LINK, kind="staff")
+    op.guard_table("platform_heads", update=_HEAD, kind="staff")
+    for name, is_tenants in (("audit", True), ("platform", False)):
+        for statement in _chain_sql(name, is_tenants=is_tenants):
+            op.execute(sa.text(statement))
+
+
+def downgrade() -> None:
+    for name in ("platform", "audit"):
+        for function in (f"{name}_link()", f"{name}_keep()", f"{name}_head_keep()", f"{name}_text({name}_entries)"):
+            op.execute(sa.text(f"DROP FUNCTION {function} CASCADE"))
+    op.unguard_table("platform_heads", update=_HEAD, kind="staff")
+    op.unguard_table("platform_links", update=_LINK, kind="staff")
+    op.unguard_table("platform_entries", update=_ENTRY, kind="staff")
+    op.unguard_table("audit_heads", update=_HEAD, app=["SELECT"], platform=["SELECT", "UPDATE", "DELETE"])
+    op.unguard_table("audit_links", update=_LINK, app=["SELECT"], platform=["SELECT", "DELETE"])
+    op.unguard_table("audit_entries", update=_ENTRY, app=["SELECT", "INSERT"], platform=["SELECT", "INSERT", "DELETE"])
+    for name in ("platform_heads", "platform_links", "platform_entries", "audit_heads", "audit_links", "audit_entries"):
+        op.drop_table(name)
+
+
+# Tables -----------------------------------------------------------------------------------------------
+
+
+def _keys(table: str, *, is_tenants: bool) -> list[sa.Column[object] | sa.Constraint]:
+    tenant = [sa.Column("tenant_id", sa.Uuid(), nullable=False)] if is_tenants else []
+    key = ["tenant_id", "id"] if is_tenants else ["id"]
+    return [
+        *tenant,
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint(*key, name=op.f(f"pk_{table}")),
+    ]
+
+
+def _create_entries(table: str, *, is_tenants: bool) -> None:
+    op.create_table(
+        table,
+        *_keys(table, is_tenants=is_tenants),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("actor_kind", sa.Text(), nullable=False),
@@ -45,17 +92,173 @@ def upgrade() -> None:
         sa.Column("before", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("after", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.CheckConstraint(
-            "actor_kind IN ('account', 'staff', 'key', 'job', 'system')", name=op.f("ck_audit_entries_actor_kind_known")
+            "actor_kind IN ('account', 'staff', 'key', 'job', 'system')", name=op.f(f"ck_{table}_actor_kind_known")
         ),
-        sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_audit_entries")),
     )
-    op.create_index("ix_audit_entries_at", "audit_entries", ["tenant_id", "at"], unique=False)
-    op.guard_table("audit_entries", update=_COLUMNS, app=["SELECT", "INSERT"], platform=["SELECT", "INSERT", "DELETE"])
+    tenant = ["tenant_id"] if is_tenants else []
+    for columns in (["at"], ["action", "at"], ["actor_id", "at"], ["target_id"]):
+        name = "_".join(columns) if is_tenants else columns[0]
+        op.create_index(f"ix_{table}_{name}", table, [*tenant, *columns], unique=False)
 
 
-def downgrade() -> None:
-    op.unguard_table(
-        "audit_entries", update=_COLUMNS, app=["SELECT", "INSERT"], platform=["SELECT", "INSERT", "DELETE"]
+def _create_links(table: str, *, is_tenants: bool) -> None:
+    unique = sa.UniqueConstraint("tenant_id", "number", name=op.f(f"uq_{table}_tenant_id_number"))
+    op.create_table(
+        table,
+        *_keys(table, is_tenants=is_tenants),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("previous_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        *([unique] if is_tenants else []),
     )
-    op.drop_index("ix_audit_entries_at", table_name="audit_entries")
-    op.drop_table("audit_entries")
+    if not is_tenants:
+        op.create_index(f"uq_{table}_number", table, ["number"], unique=True)
+
+
+def _create_heads(table: str, *, is_tenants: bool) -> None:
+    op.create_table(
+        table,
+        *_keys(table, is_tenants=is_tenants),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("pruned_number", sa.BigInteger(), nullable=False),
+        sa.Column("pruned_hash", sa.LargeBinary(), nullable=False),
+    )
+
+
+# Functions and triggers -------------------------------------------------------------------------------
+
+
+def _chain_sql(name: str, *, is_tenants: bool) -> list[str]:
+    """Return what chains one table of entries, and keeps anybody from changing them, its owner included."""
+    roles = current_installation().roles
+    entries, links, heads = f"{name}_entries", f"{name}_links", f"{name}_heads"
+    callers = f"{roles.app}, {roles.platform}" if is_tenants else roles.platform
+    return [
+        _text_sql(name, is_tenants=is_tenants),
+        f"GRANT EXECUTE ON FUNCTION {name}_text({entries}) TO {callers}",
+        _link_sql(name, is_tenants=is_tenants),
+        _keep_sql(name, is_tenants=is_tenants),
+        _head_keep_sql(name, is_tenants=is_tenants),
+        # Deferred: whoever writes waits for the chain's head while it commits, holding it over no other wait.
+        f"CREATE CONSTRAINT TRIGGER {name}_link AFTER INSERT ON {entries} DEFERRABLE INITIALLY DEFERRED "
+        f"FOR EACH ROW EXECUTE FUNCTION {name}_link()",
+        *(
+            f"CREATE TRIGGER {name}_keep BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()"
+            for table, function in (
+                (entries, f"{name}_keep"),
+                (links, f"{name}_keep"),
+                (heads, f"{name}_head_keep"),
+            )
+        ),
+        *(
+            f"CREATE TRIGGER {name}_truncate BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION tenancy.refuse_change()"
+            for table in (entries, links, heads)
+        ),
+    ]
+
+
+def _text_sql(name: str, *, is_tenants: bool) -> str:
+    """The canonical form of an entry: jsonb orders keys and spells values one way; times are UTC whatever is set."""
+    fields = "".join(f", '{column}', e.{column}" for column in _ENTRY[1:])
+    tenant = ", 'tenant_id', e.tenant_id" if is_tenants else ""
+    at = """to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')"""
+    return (
+        f"CREATE FUNCTION {name}_text(e {name}_entries) RETURNS text LANGUAGE sql STABLE AS $$ "
+        f"SELECT jsonb_build_object('form', 1{tenant}, 'id', e.id, 'at', {at}{fields})\\:\\:text $$"
+    )
+
+
+def _link_sql(name: str, *, is_tenants: bool) -> str:
+    """A definer, because nobody else may write links and heads. It takes nothing but the row just inserted."""
+    owner = "NEW.tenant_id" if is_tenants else "'00000000-0000-0000-0000-000000000000'\\:\\:uuid"
+    tenant, value = ("tenant_id, ", "NEW.tenant_id, ") if is_tenants else ("", "")
+    # Rows may be brought in for several tenants at once, as by a restore: each is linked in its own scope.
+    # Whoever could insert a row of the tenant was bound to it then.
+    switch = "PERFORM set_config('app.tenant_id', NEW.tenant_id\\:\\:text, true);" if is_tenants else ""
+    switch_back = "PERFORM set_config('app.tenant_id', bound, true);" if is_tenants else ""
+    is_bound = "bound = NEW.tenant_id\\:\\:text" if is_tenants else "true"
+    return f"""
+CREATE FUNCTION {name}_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+  bound text \\:= coalesce(current_setting('app.tenant_id', true), '');
+  first bytea \\:= sha256(convert_to({owner}\\:\\:text, 'UTF8'));
+  stamp timestamptz \\:= clock_timestamp();
+  head {name}_heads;
+  sealed bytea;
+BEGIN
+  IF NOT {is_bound} THEN {switch or "NULL;"} END IF;
+  SELECT * INTO head FROM {name}_heads h WHERE h.id = {owner} FOR UPDATE;
+  IF NOT FOUND THEN
+    INSERT INTO {name}_heads ({tenant}id, number, hash, pruned_number, pruned_hash)
+    VALUES ({value}{owner}, 0, first, 0, first) ON CONFLICT DO NOTHING;
+    SELECT * INTO STRICT head FROM {name}_heads h WHERE h.id = {owner} FOR UPDATE;
+  END IF;
+  sealed \\:= sha256(head.hash || convert_to(
+    (head.number + 1) || ' ' || to_char(stamp AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24\\:MI\\:SS.US"Z"')
+    || ' ' || {name}_text(NEW), 'UTF8'));
+  INSERT INTO {name}_links ({tenant}id, number, at, previous_hash, hash)
+  VALUES ({value}NEW.id, head.number + 1, stamp, head.hash, sealed);
+  UPDATE {name}_heads SET number = head.number + 1, hash = sealed WHERE id = {owner};
+  IF NOT {is_bound} THEN {switch_back or "NULL;"} END IF;
+  RETURN NULL;
+END $$"""  # noqa: S608 - fixed names
+
+
+def _refusal(hint: str) -> str:
+    return f"RAISE insufficient_privilege USING MESSAGE = 'the audit is append-only', HINT = $hint${hint}$hint$;"
+
+
+def _is_erased(row: str, *, is_tenants: bool) -> str:
+    if not is_tenants:
+        return "false"
+    return (
+        f"EXISTS (SELECT FROM public.tenants t WHERE t.tenant_id = {row}.tenant_id"
+        " AND t.status IN ('deleting', 'deleted'))"
+    )
+
+
+def _keep_sql(name: str, *, is_tenants: bool) -> str:
+    same = "h.tenant_id = l.tenant_id" if is_tenants else "true"
+    own = "l.tenant_id = OLD.tenant_id AND " if is_tenants else ""
+    return f"""
+CREATE FUNCTION {name}_keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'DELETE' AND (
+    {_is_erased("OLD", is_tenants=is_tenants)}
+    OR EXISTS (SELECT FROM public.{name}_links l JOIN public.{name}_heads h ON {same}
+               WHERE {own}l.id = OLD.id AND l.number <= h.pruned_number)
+  ) THEN
+    RETURN OLD;
+  END IF;
+  {_refusal(_KEPT)}
+END $$"""
+
+
+def _head_keep_sql(name: str, *, is_tenants: bool) -> str:
+    """A head moves on with its chain, or its beginning does, to a link of the chain that is at least 30 days old."""
+    own = "l.tenant_id = NEW.tenant_id AND " if is_tenants else ""
+    return f"""
+CREATE FUNCTION {name}_head_keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    IF {_is_erased("OLD", is_tenants=is_tenants)} THEN
+      RETURN OLD;
+    END IF;
+  ELSIF NEW.id = OLD.id AND (NEW.pruned_number, NEW.pruned_hash) = (OLD.pruned_number, OLD.pruned_hash)
+    AND NEW.number = OLD.number + 1
+    AND current_user = (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = TG_RELID)
+  THEN
+    RETURN NEW;
+  ELSIF NEW.id = OLD.id AND (NEW.number, NEW.hash) = (OLD.number, OLD.hash)
+    AND NEW.pruned_number > OLD.pruned_number
+    AND EXISTS (SELECT FROM public.{name}_links l WHERE {own}l.number = NEW.pruned_number
+                AND l.hash = NEW.pruned_hash AND l.at < now() - interval '30 days')
+  THEN
+    RETURN NEW;
+  END IF;
+  {_refusal(_KEPT)}
+END $$"""  # noqa: S608 - fixed names
