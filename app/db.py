@@ -83,6 +83,7 @@ def open_database(settings: Settings) -> Database:
         concurrency=settings.tenant_concurrency or None,
         wait_s=settings.tenant_wait_s,
         waiting=settings.tenant_waiting,
+        share=settings.tenant_share,
     )
     engine = _engine(settings.database_url, settings, budget_of=lambda _tenant: budget)
     platform_engine = _engine(settings.platform_database_url, settings)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
+from typing import NamedTuple
 from uuid import UUID
 from weakref import WeakSet, WeakValueDictionary
 
@@ -17,6 +22,7 @@ from tenancy.errors import ConfigurationError, TenantBusyError
 
 _LONGEST_TIMEOUT_MS = 2**31 - 1  # the server keeps a timeout in 31 bits, and 0 would switch it off
 _LONGEST_WAIT_S = 60.0
+_LONGEST_REST_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,8 @@ class WorkBudget:
     concurrency: transactions open at once on one engine; None sets no bound.
     wait_s: how long another waits for one of these to end, at most 60; 0 refuses at once.
     waiting: how many may wait at once, each holding its thread or task; None for as many as may work.
+    share: of the time, how much each place may be in use, above 0. A transaction of 10 ms at a share of 0.5 is
+        followed by 10 ms, and never more than a second, in which its place stays taken. 1 rests never.
     Raises: ConfigurationError - a value that is no bound.
     """
 
@@ -35,6 +43,7 @@ class WorkBudget:
     concurrency: int | None = None
     wait_s: float = 0.25
     waiting: int | None = None
+    share: float = 1.0
     settings: tuple[tuple[bytes, None], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +60,11 @@ class WorkBudget:
         if self.waiting is not None and (type(self.waiting) is not int or self.waiting < 0):
             raise ConfigurationError(
                 f"{self.waiting!r} is not a number of those who wait", hint="pass a whole number, or None"
+            )
+        if not 0 < self.share <= 1:
+            raise ConfigurationError(
+                f"a share of {self.share!r} is no part of the time",
+                hint="pass a number above 0 and up to 1, such as 0.5 for half of the time",
             )
         timeouts = {"statement_timeout": self.statement_timeout_s, "lock_timeout": self.lock_timeout_s}
         given = {name: _milliseconds(name, seconds) for name, seconds in timeouts.items() if seconds is not None}
@@ -71,26 +85,62 @@ BudgetOf = Callable[[UUID], WorkBudget | None]
 
 
 class _Room:
-    """The transactions of one tenant: those that are open, and those that wait until one ends."""
+    """The transactions of one tenant: those that are open, and those that wait until one ends.
 
-    __slots__ = ("__weakref__", "is_handing", "taken", "waiting")
+    rests: when each place that was left, and is not free yet, will be; a heap.
+    """
+
+    __slots__ = ("__weakref__", "is_handing", "rests", "taken", "waiting")
 
     def __init__(self) -> None:
         # Weakly, so that a connection which nobody closed gives its slot back when it is collected.
         self.taken: WeakSet[Slot] = WeakSet()
-        self.waiting: deque[tuple[Slot, Future[None]]] = deque()
+        self.waiting: deque[Waiter] = deque()
+        self.rests: list[float] = []
         self.is_handing = False
+
+    def next_end(self) -> float:
+        """Return when the next place at rest is free; infinity when none rests."""
+        return self.rests[0] if self.rests else math.inf
 
 
 class Slot:
     """The place of one transaction among its tenant's, and the budget it runs under. Whoever holds it occupies it."""
 
-    __slots__ = ("__weakref__", "budget", "room", "tenant")
+    __slots__ = ("__weakref__", "budget", "room", "taken_at", "tenant")
 
     def __init__(self, tenant: UUID, budget: WorkBudget, room: _Room | None) -> None:
         self.tenant = tenant
         self.budget = budget
         self.room = room  # None where concurrency has no bound
+        self.taken_at = 0.0
+
+
+class Pause(NamedTuple):
+    """How long to wait, unless stirred before."""
+
+    stir: Future[None]
+    seconds: float
+
+
+class Waiter:
+    """Somebody who waits for a slot. Stirred when it has it, and when there is something new to wait for."""
+
+    __slots__ = ("_stirred", "slot")
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self._stirred: Future[None] = Future()
+
+    def stir(self) -> None:
+        if not self._stirred.done():
+            self._stirred.set_result(None)
+
+    def next_stir(self) -> Future[None]:
+        """Return what is done at the next stir."""
+        if self._stirred.done():
+            self._stirred = Future()
+        return self._stirred
 
 
 class Budgets:
@@ -108,6 +158,9 @@ class Budgets:
         # Reentrant: the garbage collector may close a forgotten connection while this thread holds it.
         self._lock = threading.RLock()
         self._rooms: WeakValueDictionary[UUID, _Room] = WeakValueDictionary()
+        # Rooms that nobody holds, but that have a place at rest; the number breaks ties.
+        self._resting: list[tuple[float, int, _Room]] = []
+        self._numbers = itertools.count()
 
     def open_of(self, tenant: UUID) -> int:
         """Return how many slots the tenant has taken in this process."""
@@ -133,10 +186,11 @@ class Budgets:
         slot = self._slot_for(tenant)
         if slot is None or (waiter := self._take_or_wait(slot)) is None:
             return slot
+        deadline = monotonic() + slot.budget.wait_s
         try:
-            waiter.result(timeout=slot.budget.wait_s)
-        except TimeoutError:
-            pass  # settled below: a slot may have come at the last moment
+            while (left := self._time_to_wait(waiter, deadline)) is not None:
+                with suppress(TimeoutError):
+                    left.stir.result(timeout=left.seconds)
         except BaseException:
             self._withdraw(slot)
             raise
@@ -147,8 +201,10 @@ class Budgets:
         slot = self._slot_for(tenant)
         if slot is None or (waiter := self._take_or_wait(slot)) is None:
             return slot
+        deadline = monotonic() + slot.budget.wait_s
         try:
-            await asyncio.wait([asyncio.wrap_future(waiter)], timeout=slot.budget.wait_s)
+            while (left := self._time_to_wait(waiter, deadline)) is not None:
+                await asyncio.wait([asyncio.wrap_future(left.stir)], timeout=left.seconds)
         except BaseException:
             self._withdraw(slot)
             raise
@@ -159,8 +215,33 @@ class Budgets:
         room = slot.room
         if room is not None:
             with self._lock:
+                if slot.budget.share < 1 and slot in room.taken:
+                    self._rest(room, slot)
                 room.taken.discard(slot)
                 _hand_over(room)
+
+    def _rest(self, room: _Room, slot: Slot) -> None:
+        now, share = monotonic(), slot.budget.share
+        end = now + min((now - slot.taken_at) * (1 - share) / share, _LONGEST_REST_S)
+        heapq.heappush(room.rests, end)
+        while self._resting and self._resting[0][0] <= now:
+            heapq.heappop(self._resting)
+        heapq.heappush(self._resting, (end, next(self._numbers), room))
+        _stir_first(room)
+
+    def _time_to_wait(self, waiter: Waiter, deadline: float) -> Pause | None:
+        """Return how long to wait before looking again; None when there is nothing to wait for any longer.
+
+        Nobody announces the end of a rest: who waits looks then, and hands the place to who has waited longest.
+        """
+        room = waiter.slot.room
+        assert room is not None  # noqa: S101 - who waits, waits for a room
+        with self._lock:
+            _hand_over(room)
+            now = monotonic()
+            if waiter.slot in room.taken or deadline <= now:
+                return None
+            return Pause(waiter.next_stir(), max(0.0, min(deadline, room.next_end()) - now))
 
     def _slot_for(self, tenant: UUID) -> Slot | None:
         if self._pid != os.getpid():  # the slots of the parent process, whose transactions are not ours
@@ -178,7 +259,7 @@ class Budgets:
         with self._lock:
             return slot.room is None or _is_taken(slot.room, slot)
 
-    def _take_or_wait(self, slot: Slot) -> Future[None] | None:
+    def _take_or_wait(self, slot: Slot) -> Waiter | None:
         """Return None when the slot is taken, else what to wait for."""
         room = slot.room
         if room is None:
@@ -189,8 +270,7 @@ class Budgets:
             waiting = slot.budget.waiting
             if slot.budget.wait_s == 0 or len(room.waiting) >= (_concurrency(slot) if waiting is None else waiting):
                 raise _busy(slot)
-            waiter: Future[None] = Future()
-            room.waiting.append((slot, waiter))
+            room.waiting.append(waiter := Waiter(slot))
             return waiter
 
     def _settle(self, slot: Slot) -> Slot:
@@ -217,9 +297,13 @@ def _concurrency(slot: Slot) -> int:
 
 
 def _is_taken(room: _Room, slot: Slot) -> bool:
+    if room.rests or slot.budget.share < 1:
+        slot.taken_at = monotonic()
+        while room.rests and room.rests[0] <= slot.taken_at:
+            heapq.heappop(room.rests)
     # Counted after it was added: a collection in between can only make room.
     room.taken.add(slot)
-    if len(room.taken) <= _concurrency(slot):
+    if len(room.taken) + len(room.rests) <= _concurrency(slot):
         return True
     room.taken.discard(slot)
     return False
@@ -230,22 +314,28 @@ def _hand_over(room: _Room) -> None:
         return
     room.is_handing = True
     try:
-        while room.waiting and _is_taken(room, room.waiting[0][0]):
-            _, waiter = room.waiting.popleft()
-            waiter.set_result(None)
+        while room.waiting and _is_taken(room, room.waiting[0].slot):
+            room.waiting.popleft().stir()
     finally:
         room.is_handing = False
 
 
+def _stir_first(room: _Room) -> None:
+    """Let who is next look again: it may sleep until its own end, not knowing of a rest that ends before."""
+    if room.waiting:
+        room.waiting[0].stir()
+
+
 def _forget(room: _Room, slot: Slot) -> None:
-    for entry in room.waiting:
-        if entry[0] is slot:
-            room.waiting.remove(entry)
+    for waiter in room.waiting:
+        if waiter.slot is slot:
+            room.waiting.remove(waiter)
+            _stir_first(room)
             return
 
 
 def _busy(slot: Slot) -> TenantBusyError:
     return TenantBusyError(
         f"tenant {slot.tenant!r} has {slot.budget.concurrency} transactions open here, as many as its budget allows",
-        hint="try again shortly, hold transactions for less time, or raise the concurrency of its budget",
+        hint="try again shortly, hold transactions for less time, or raise the concurrency or share of its budget",
     )

@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             "tenant_concurrency": given.concurrency,
             "tenant_wait_s": given.wait,
             "tenant_waiting": given.waiting,
+            "tenant_share": given.share,
         },
     )
     console = Console()
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=float, default=default.on["tenant_wait_s"], help="its wait for a slot, in seconds"
     )
     parser.add_argument("--waiting", type=int, default=default.on["tenant_waiting"], help="how many wait at once")
+    parser.add_argument("--share", type=float, default=default.on["tenant_share"], help="how much of the time it works")
     parser.add_argument("--report", type=Path, default=None, help="the page to write, with its JSON beside it")
     return parser
 

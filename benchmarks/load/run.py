@@ -37,7 +37,12 @@ class Plan:
     clients: int = 24
     people: int = 20_000
     on: dict[str, object] = field(
-        default_factory=lambda: {"tenant_concurrency": 1, "tenant_wait_s": 1.0, "tenant_waiting": 3}
+        default_factory=lambda: {
+            "tenant_concurrency": 1,
+            "tenant_wait_s": 1.0,
+            "tenant_waiting": 3,
+            "tenant_share": 0.5,
+        }
     )
 
     @property

@@ -224,6 +224,19 @@ def test_as_many_requests_wait_as_set(make_app: Callable[..., Flask], acme: Visi
         assert answer.result(timeout=10).status_code == expected
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 429), (1.0, 200)])
+def test_place_rests_for_the_share_set(
+    make_app: Callable[..., Flask], acme: Visitor, share: float, expected: int
+) -> None:
+    app, ask = app_and_answer(make_app, acme, tenant_concurrency=1, tenant_wait_s=0.2, tenant_share=share)
+
+    with tenant_scope(acme.tenant_id), app.extensions["auth"].database.sessions() as session:
+        session.connection()
+        time.sleep(0.8)
+
+    assert ask().status_code == expected
+
+
 @pytest.mark.parametrize("setting", ["tenant_statement_timeout_s", "tenant_lock_timeout_s"])
 def test_statement_that_takes_longer_than_set_is_stopped(
     make_app: Callable[..., Flask], acme: Visitor, truth: Truth, setting: str
@@ -276,6 +289,7 @@ def test_every_setting_is_shown_to_matter() -> None:
         "tenant_concurrency",
         "tenant_wait_s",
         "tenant_waiting",
+        "tenant_share",
         "tenant_statement_timeout_s",
         "tenant_lock_timeout_s",
     }
