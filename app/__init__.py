@@ -63,7 +63,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     http.init_app(app, settings)
     logins = cookies.init_app(app, settings)
     guard.init_app(app, logins)
-    for blueprint in (auth_routes.blueprint, admin_routes.blueprint, crm_routes.blueprint, openapi.blueprint):
+    for blueprint in (
+        auth_routes.blueprint,
+        admin_routes.blueprint,
+        plan_routes.blueprint,
+        configuration_routes.blueprint,
+        crm_routes.blueprint,
+        openapi.blueprint,
+    ):
         app.register_blueprint(blueprint)
     pages.init_app(app, settings, logins)
     _apply_exemptions(app, tenancy)
