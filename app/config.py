@@ -115,6 +115,17 @@ class Settings(BaseSettings):
         7, ge=1, le=100, description="Failed checks of a verified domain in a row after which it is no longer served."
     )
 
+    job_concurrency: int = Field(4, ge=1, le=64, description="Jobs that one worker runs at once, each in a thread.")
+    job_tenant_concurrency: int = Field(
+        2, ge=1, le=64, description="Jobs of one tenant that run at once, in all workers together."
+    )
+    job_stalled_after_s: float = Field(
+        30.0, ge=1, le=3600, description="Silence after which a worker counts as dead and its jobs go to others."
+    )
+    job_stop_timeout_s: float = Field(
+        20.0, ge=0, le=3600, description="How long a worker that is asked to stop waits for its jobs, in seconds."
+    )
+
     @field_validator("resolvers", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:

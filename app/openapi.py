@@ -17,7 +17,9 @@ from app.auth.access import without_tenant
 from app.errors import Problem
 from app.http import refuse_invalid
 
+STAFF = "staff"  # the security scheme of the admin API
 VIEWER = "swagger-ui-dist@5.35.0"
+_ADMIN = "/api/v1/admin/"
 _PROBLEM_REF = "#/components/schemas/Problem"
 _REFUSALS = {
     "400": "A field cannot be used.",
@@ -28,6 +30,14 @@ _REFUSALS = {
     "413": "The body is too large.",
     "415": "The body is not JSON.",
     "429": "The tenant has as much work under way as it may; Retry-After says when to come again.",
+}
+_REPEATED = {"422": "The Idempotency-Key was used for another request."}
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Any text of your own. A repetition within 24 hours is answered as the first time, not done again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
 }
 
 
@@ -54,7 +64,15 @@ api = SpecTree(
     security_schemes=[
         SecurityScheme(
             name="bearer", data=SecuritySchemeData(type=SecureType.HTTP, scheme="bearer", bearer_format="JWT")
-        )
+        ),
+        SecurityScheme(
+            name=STAFF,
+            data=SecuritySchemeData(
+                type=SecureType.HTTP,
+                scheme="bearer",
+                description="A token of platform staff, or an API key of theirs; good on `/api/v1/admin` only.",
+            ),
+        ),
     ],
 )
 
@@ -73,11 +91,16 @@ def answers(
 def document() -> dict[str, Any]:
     """Return the OpenAPI document of the current application."""
     found: dict[str, Any] = deepcopy(api.spec)
+    found["components"]["parameters"] = {_IDEMPOTENCY["name"]: _IDEMPOTENCY}
     found["servers"] = [{"url": request.script_root or "/"}]  # below /t/<slug> the routes are, too
-    for path in found["paths"].values():
-        for operation in path.values():
-            operation.setdefault("security", [{"bearer": []}])
-            for status, description in _REFUSALS.items():
+    for path, methods in found["paths"].items():
+        is_admin = path.startswith(_ADMIN)
+        for method, operation in methods.items():
+            operation.setdefault("security", [{STAFF if is_admin else "bearer": []}])
+            is_repeatable = is_admin and method == "post" and operation["security"] != []
+            if is_repeatable:
+                operation["parameters"].append({"$ref": f"#/components/parameters/{_IDEMPOTENCY['name']}"})
+            for status, description in (_REFUSALS | (_REPEATED if is_repeatable else {})).items():
                 operation["responses"][status] = {
                     "description": description,
                     "content": {"application/problem+json": {"schema": {"$ref": _PROBLEM_REF}}},

@@ -23,30 +23,40 @@ def in_tenant(tenant_id: UUID, *, reason: str) -> Iterator[TenantSession]:
 
     Raises: RowNotFoundError - there is no such tenant.
     """
-    with platform_scope(actor=name_of(require_actor()), reason=reason), tenant_scope(tenant_id):
+    with (
+        platform_scope(actor=name_of(require_actor()), reason=reason),
+        tenant_scope(tenant_id),
         # What was committed can still be answered after the scope has ended.
-        with desk().database.staff_sessions(expire_on_commit=False) as session, session.begin():
-            if session.get(Tenant, tenant_id) is None:
-                raise RowNotFoundError
-            yield session
+        desk().database.staff_sessions(expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        if session.get(Tenant, tenant_id) is None:
+            raise RowNotFoundError
+        yield session
 
 
 @contextmanager
 def across_tenants(*, reason: str) -> Iterator[PlatformSession]:
     """Read across all tenants as the current actor."""
-    with platform_scope(actor=name_of(require_actor()), reason=reason):
-        with desk().database.platform_sessions(expire_on_commit=False) as session, session.begin():
-            yield session
+    with (
+        platform_scope(actor=name_of(require_actor()), reason=reason),
+        desk().database.platform_sessions(expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        yield session
 
 
 @contextmanager
 def on_staff_tables(*, reason: str) -> Iterator[PlatformSession]:
     """Write the staff's own tables as the current actor; committed at the block's end, or not at all."""
-    with platform_scope(actor=name_of(require_actor()), reason=reason, reads_only=False):
-        with desk().database.platform_sessions(expire_on_commit=False) as session, session.begin():
-            yield session
+    with (
+        platform_scope(actor=name_of(require_actor()), reason=reason, reads_only=False),
+        desk().database.platform_sessions(expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        yield session
 
 
 def name_of(actor: Actor) -> str:
     """Return the actor as the audit of platform sessions names it."""
-    return f"{actor.kind} {actor.label}"
+    return f"{actor.kind}:{actor.label}"

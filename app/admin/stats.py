@@ -1,0 +1,3 @@
+"""Figures over all tenants."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tenants, as platform staff see them."""
+
+from __future__ import annotations
