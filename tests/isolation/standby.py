@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import make_url
+from uuid_utils.compat import uuid7
 
 from tenancy.embedded import Server, start
 from tenancy.embedded.binaries import find_binaries
@@ -24,6 +26,7 @@ REPLAY_TIMEOUT_S = 20.0
 SETTINGS = FAST | {"synchronous_commit": "on", "max_wal_senders": "4"}
 FOLLOWING = SETTINGS | {"hot_standby": "on"}
 REPLICATOR = "standby_of_the_tests"
+ACME, GLOBEX = UUID(int=1 << 64), UUID(int=2 << 64)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,23 @@ def start_pair(*, tcp: bool = False) -> Iterator[Pair]:
                 yield Pair(Database(primary, "postgres"), Database(standby, "postgres"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def start_filled_pair() -> Iterator[Pair]:
+    """Start both; Ada is in acme and Eve in globex, on each."""
+    with start_pair() as started:
+        with started.primary.connect("postgres") as truth:
+            for tenant, name in ((ACME, "Ada"), (GLOBEX, "Eve")):
+                truth.execute(
+                    "INSERT INTO tenants (tenant_id, slug, name, status) VALUES (%s, %s, %s, 'active')",
+                    [tenant, f"t{tenant.int >> 64}", name],
+                )
+                truth.execute(
+                    "INSERT INTO people (tenant_id, id, name, email) VALUES (%s, %s, %s, 'e')", [tenant, uuid7(), name]
+                )
+        started.catch_up()
+        yield started
 
 
 def copy_cluster(primary: Server, root: Path) -> None:

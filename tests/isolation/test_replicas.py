@@ -26,11 +26,10 @@ from tenancy.replicas import ReplicaRules, position_of, replicas_of
 from tenancy.session import tenant_sessionmaker
 from tests import signed
 from tests.conftest import ROLES, Database
-from tests.isolation.standby import FOLLOWING, Pair, start_pair
+from tests.isolation.standby import ACME, FOLLOWING, GLOBEX, Pair, start_filled_pair, start_pair
 from tests.models import Person
 from tests.signed import KEY, fill, sign
 
-ACME, GLOBEX = UUID(int=1 << 64), UUID(int=2 << 64)
 NAMES = select(Person.name).order_by(Person.name)
 IS_REPLICA = text("SELECT pg_is_in_recovery()")
 PATIENT_S = 20.0
@@ -38,18 +37,7 @@ PATIENT_S = 20.0
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Ada is in acme and Eve in globex, on both servers."""
-    with start_pair() as started:
-        with started.primary.connect("postgres") as truth:
-            for tenant, name in ((ACME, "Ada"), (GLOBEX, "Eve")):
-                truth.execute(
-                    "INSERT INTO tenants (tenant_id, slug, name, status) VALUES (%s, %s, %s, 'active')",
-                    [tenant, f"t{tenant.int >> 64}", name],
-                )
-                truth.execute(
-                    "INSERT INTO people (tenant_id, id, name, email) VALUES (%s, %s, %s, 'e')", [tenant, uuid7(), name]
-                )
-        started.catch_up()
+    with start_filled_pair() as started:
         yield started
 
 

@@ -21,27 +21,14 @@ from tenancy.errors import NoTenantError, PlatformAccessError
 from tenancy.session import platform_sessionmaker, tenant_sessionmaker
 from tests.conftest import ROLES
 from tests.isolation.plain import NAMES, NEW, bind, names
-from tests.isolation.standby import Pair, start_pair
+from tests.isolation.standby import ACME, GLOBEX, Pair, start_filled_pair
 from tests.models import Person, Tenant
 from tests.tenancy.engines import column, on_both_drivers
-
-ACME, GLOBEX = UUID(int=1 << 64), UUID(int=2 << 64)
 
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Ada is in acme and Eve in globex, on both servers."""
-    with start_pair() as started:
-        with started.primary.connect("postgres") as truth:
-            for tenant, name in ((ACME, "Ada"), (GLOBEX, "Eve")):
-                truth.execute(
-                    "INSERT INTO tenants (tenant_id, slug, name, status) VALUES (%s, %s, %s, 'active')",
-                    [tenant, f"t{tenant.int >> 64}", name],
-                )
-                truth.execute(
-                    "INSERT INTO people (tenant_id, id, name, email) VALUES (%s, %s, %s, 'e')", [tenant, uuid7(), name]
-                )
-        started.catch_up()
+    with start_filled_pair() as started:
         yield started
 
 
