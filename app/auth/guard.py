@@ -26,6 +26,7 @@ from app.auth.desk import desk
 from app.auth.tokens import Subject
 from app.errors import ForbiddenError, NotSignedInError
 from app.http import is_api
+from app.staff.keys import note_use
 from app.staff.permissions import StaffPermission
 from app.staff.principals import find_staff, remember_staff
 from tenancy.context import current_tenant
@@ -104,6 +105,7 @@ def _admit_staff(permission: StaffPermission | None) -> None:
     if permission is not None and permission not in principal.permissions:
         holder = "This API key" if principal.role is None else f"Your role is {principal.role}, which"
         raise ForbiddenError(f"{holder} does not include {permission}.")
+    note_use(principal)
 
 
 def _bearer() -> str:

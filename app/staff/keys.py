@@ -76,7 +76,7 @@ def revoke_key(key_id: UUID, *, reason: str) -> StaffKey:
     Raises: RowNotFoundError
     """
     with on_staff_tables(reason=reason) as session:
-        key = session.get(StaffKey, key_id, with_for_update=True)
+        key: StaffKey | None = session.get(StaffKey, key_id, with_for_update=True)
         if key is None:
             raise RowNotFoundError
         if key.revoked_at is None:

@@ -101,7 +101,7 @@ def set_password(desk: Desk, token: str, *, password: str) -> StaffAccount:
         on_staff_tables(reason="set a password by a one-time link") as session,
     ):
         found = _use(session, token, LinkPurpose.SET_PASSWORD)
-        person = session.get_one(StaffAccount, found, with_for_update=True)
+        person: StaffAccount = session.get_one(StaffAccount, found, with_for_update=True)
         if person.disabled_at is not None:
             raise SpentLinkError
         person.password_hash = password_hash

@@ -128,7 +128,8 @@ def insert_staff(session: PlatformSession, *, email: str, role: StaffRole, passw
             "Somebody of the staff has this e-mail address.",
             errors=[FieldError(field="email", message="already in use: enable that account, or use another address")],
         )
-    return session.get_one(StaffAccount, made)
+    person: StaffAccount = session.get_one(StaffAccount, made)
+    return person
 
 
 def change_role(staff_id: UUID, role: StaffRole, *, reason: str) -> StaffAccount:
