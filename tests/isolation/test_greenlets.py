@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
+import gevent
 import pytest
 from uuid_utils.compat import uuid7
 
@@ -16,7 +17,6 @@ from tenancy.context import current_tenant, require_tenant, tenant_scope
 from tenancy.errors import NoTenantError
 from tests.conftest import ROLES, Database, SomeTenant
 
-gevent = pytest.importorskip("gevent", reason="NOT PROVEN with gevent: it is not installed")
 ACME, GLOBEX = uuid7(), uuid7()
 PROGRAM = """
 from gevent import monkey; monkey.patch_all()
