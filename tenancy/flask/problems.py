@@ -13,6 +13,7 @@ from tenancy.errors import (
     ConflictingReferencesError,
     DirectoryError,
     InvalidTokenError,
+    KeyStoreError,
     MalformedReferenceError,
     TenancyError,
     TenantBusyError,
@@ -74,7 +75,7 @@ def problem_of(error: TenancyError | DBAPIError) -> Problem:
             return Problem(409, "Conflict", "conflicting_data")
         case DataError():
             return Problem(400, "Bad Request", "invalid_value")
-        case DirectoryError() | OperationalError():
+        case DirectoryError() | KeyStoreError() | OperationalError():
             return UNAVAILABLE
     return FAILED
 

@@ -46,7 +46,8 @@ class Guess:
         if isinstance(kind, types.ARRAY):
             return self._array(kind)
         if isinstance(kind, types.TypeDecorator):  # last: SQLAlchemy's own Interval is one, over a DateTime
-            return self.of(kind.impl_instance)
+            as_stored = getattr(kind, "as_stored", lambda value: value)  # of an encrypted type: it takes no plain value
+            return as_stored(self.of(kind.impl_instance))
         raise ModelError(
             f"nothing is known of the type {kind!r} of {self.column.table.name}.{self.column.name}",
             hint="give the value in the row factory",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from uuid import UUID
 
-import psycopg
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import sessionmaker
@@ -14,7 +12,6 @@ from tenancy.binding import create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.embedded import Server, Template, make_template
 from tenancy.encryption import Keyring
-from tenancy.errors import InvalidCiphertextError
 from tenancy.session import TenantSession, tenant_sessionmaker
 from tenancy.tables import new_id
 from tests.conftest import ROLES, Database
