@@ -2,9 +2,11 @@
 
 from app.audit.models import AuditEntry, AuditHead, AuditLink, PlatformEntry, PlatformHead, PlatformLink
 from app.auth.models import RefreshToken, SignIn
+from app.cards.models import Card, Manufacturer, Player, Team
 from app.configuration.models import ConfigurationChange, ConfigurationValue
 from app.crm.models import Company, Opportunity, Person
 from app.db import Base
+from app.files.models import File, FileTotal
 from app.keys.models import DataKey
 from app.members.models import Account, Member
 from app.plans.models import Override
@@ -28,13 +30,17 @@ __all__ = [
     "Base",
     "BulkItem",
     "BulkRun",
+    "Card",
     "Company",
     "ConfigurationChange",
     "ConfigurationValue",
     "DataKey",
     "Domain",
     "Erasure",
+    "File",
+    "FileTotal",
     "KeptAnswer",
+    "Manufacturer",
     "Member",
     "Opportunity",
     "Override",
@@ -42,6 +48,7 @@ __all__ = [
     "PlatformEntry",
     "PlatformHead",
     "PlatformLink",
+    "Player",
     "ProvisioningStep",
     "RefreshToken",
     "ReservedSlug",
@@ -50,6 +57,7 @@ __all__ = [
     "StaffKey",
     "StaffLink",
     "StaffSignIn",
+    "Team",
     "Tenant",
     "Transition",
 ]

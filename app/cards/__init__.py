@@ -1,0 +1,1 @@
+"""The card collection: cards with their pictures, and who made them and is on them."""
