@@ -7,6 +7,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import http, openapi, pages
 from app.admin import routes as admin_routes
+from app.audit import requests
 from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
 from app.auth.desk import EXTENSION, Desk, open_desk
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or read_settings()
     app = Flask(__name__)
+    requests.init_app(app)
     database = open_database(settings)
     masters.init_app(app, settings, database)
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))

@@ -26,7 +26,7 @@ class Actor:
     id: the id of the account, staff account or key; the name of the job or of the command.
     label: how people call them, such as an e-mail address or a key's prefix; never a secret.
     impersonator: the staff account that acts as this account; None nearly always.
-    request_id: what ties together all that one request or job run did; None outside of both.
+    request_id: what ties together all that one request or job run did; None takes that of the request.
     """
 
     kind: ActorKind
@@ -37,6 +37,17 @@ class Actor:
 
 
 _current: ContextVar[Actor | None] = ContextVar("app_actor", default=None)
+_request_id: ContextVar[str | None] = ContextVar("app_request_id", default=None)
+
+
+def note_request_id(request_id: str | None) -> None:
+    """Name the request or the job run that this context serves from now on."""
+    _request_id.set(request_id)
+
+
+def current_request_id() -> str | None:
+    """Return the id of the request or of the job run that is served; None outside of both."""
+    return _request_id.get()
 
 
 @contextmanager

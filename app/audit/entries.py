@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.audit.actors import require_actor
+from app.audit.actors import current_request_id, require_actor
 from app.audit.models import AuditEntry, PlatformEntry
 from app.audit.redaction import redacted
 from tenancy.session import PlatformSession
@@ -66,7 +66,7 @@ def _columns(
         "actor_id": actor.id,
         "actor_label": actor.label,
         "impersonator": actor.impersonator,
-        "request_id": actor.request_id,
+        "request_id": actor.request_id or current_request_id(),
         "reason": reason,
         "target_kind": target[0] if target else None,
         "target_id": target[1] if target else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from flask import Flask, g
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
+from app.audit.actors import Actor, ActorKind
 from app.auth.models import SignIn
 from app.errors import ForbiddenError, NotSignedInError
 from app.members.models import Member
@@ -46,6 +48,7 @@ class Principal:
     account_id: UUID
     member_id: UUID
     sign_in_id: UUID
+    expires_at: datetime
     tenant_id: UUID
     email: str
     role: Role
@@ -58,6 +61,10 @@ class Principal:
 
     def get_id(self) -> str:
         return f"{self.tenant_id}.{self.sign_in_id}"
+
+    def actor(self) -> Actor:
+        """Return how the audit names this principal."""
+        return Actor(ActorKind.ACCOUNT, str(self.account_id), self.email)
 
 
 # The marks --------------------------------------------------------------------------------------------
@@ -118,17 +125,18 @@ def check_routes(app: Flask) -> Mapping[str, Access]:
 def find_principal(session: Session, sign_in_id: UUID) -> Principal | None:
     """Return who holds a sign-in that still counts and is still a member, in the session's tenant. One statement."""
     row = session.execute(
-        select(Member, SignIn.id)
+        select(Member, SignIn.id, SignIn.expires_at)
         .join(SignIn, and_(SignIn.tenant_id == Member.tenant_id, SignIn.member_id == Member.id))
         .where(SignIn.id == sign_in_id, SignIn.ended_at.is_(None), SignIn.expires_at > func.now())
     ).one_or_none()
     if row is None:
         return None
-    member, found_id = row
+    member, found_id, expires_at = row
     return Principal(
         account_id=member.account_id,
         member_id=member.id,
         sign_in_id=found_id,
+        expires_at=expires_at,
         tenant_id=member.tenant_id,
         email=member.email,
         role=Role(member.role),

@@ -60,7 +60,9 @@ def init_app(app: Flask, logins: LoginManager) -> None:
             _admit_staff(access.staff)
             return None
         if access.needs_tenant:
-            remember_principal(_by_token() if brings_token else _by_cookie())
+            principal = _by_token() if brings_token else _by_cookie()
+            remember_principal(principal)
+            note_actor(principal.actor() if principal is not None else None)
         if request.method not in _SAFE and not brings_token and _rides_on_cookie(access):
             _refuse_other_sites(csrf)
         if not access.needs_sign_in:

@@ -13,12 +13,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.audit.actors import Actor, ActorKind, acting_as
+from app.audit.entries import record
 from app.auth.desk import Desk
 from app.auth.models import RefreshToken, SignIn, refresh_token_by_hash
+from app.auth.passwords import refuse_weak
 from app.auth.tokens import Subject, new_refresh_token, refresh_token_hash
+from app.configuration.keys import PASSWORD_POLICY
 from app.errors import ChoiceNeededError, FieldError, ForbiddenError, NotSignedInError, TakenError
 from app.members.models import Account, Member, account_of_email, memberships
 from app.members.permissions import Role
+from app.plans.catalogue import shipped_catalogue
 from app.tenants.models import Plan, tenant_by_slug
 from app.tenants.provisioning import HeldError, take_steps, violated, write_record
 from app.tenants.slugs import slug_candidates
@@ -65,7 +69,10 @@ def register_organization(desk: Desk, *, name: str, email: str, password: str, p
     email: normalised. Where it already has an account, the password must be that account's, and the
     account becomes the owner.
     Raises: TakenError - the e-mail address cannot be used with this password; nothing is written.
+    InvalidInputError - the plan asks for a better password; also of an account there is, or this would tell of it.
     """
+    policy = shipped_catalogue().newest(plan).setting(PASSWORD_POLICY)
+    refuse_weak(password, policy, field="admin_password")
     account_id, password_hash = _known_or_new(desk, email, password)
     for slug in slug_candidates(name):
         if desk.look_up(tenant_by_slug, slug):
@@ -213,8 +220,14 @@ def switch_tenant(desk: Desk, account_id: UUID, tenant: str) -> SignedIn:
 def _open_sign_in(desk: Desk, session: Session, tenant: TenantRecord, member: Member) -> SignedIn:
     opened = SignIn(id=new_id(), member_id=member.id, expires_at=datetime.now(UTC) + desk.sign_in_ttl)
     session.add(opened)
+    with acting_as(_as_herself(member)):
+        record(session, "member.signed_in", target=("member", member.id), after={"sign_in_id": opened.id})
     session.flush()
     return _hand_out(desk, session, tenant, member, opened)
+
+
+def _as_herself(member: Member) -> Actor:
+    return Actor(ActorKind.ACCOUNT, str(member.account_id), member.email)
 
 
 def _hand_out(desk: Desk, session: Session, tenant: TenantRecord, member: Member, opened: SignIn) -> SignedIn:
@@ -273,6 +286,9 @@ def _rotate(
     if token.used_at is not None or is_mislaid:
         opened.ended_at = now
         log.warning("auth.refresh_token_misused", extra={"sign_in_id": str(opened.id), "is_mislaid": is_mislaid})
+        with acting_as(_as_herself(session.get_one(Member, opened.member_id))):
+            misuse = {"sign_in_id": opened.id, "at_another_tenant": is_mislaid}
+            record(session, "refresh_token.misused", target=("member", opened.member_id), after=misuse)
         return None
     if min(token.expires_at, opened.expires_at) <= now:
         return None
@@ -283,4 +299,6 @@ def _rotate(
 
 def sign_out(session: Session, sign_in_id: UUID) -> None:
     """End a sign-in: its access tokens, cookie and refresh tokens stop counting at once."""
-    session.execute(update(SignIn).where(SignIn.id == sign_in_id).values(ended_at=func.now()))
+    ended = update(SignIn).where(SignIn.id == sign_in_id).values(ended_at=func.now()).returning(SignIn.member_id)
+    for member_id in session.scalars(ended):
+        record(session, "member.signed_out", target=("member", member_id), after={"sign_in_id": sign_in_id})
