@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("slug", sa.Text(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("deleted", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("counted", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("remaining", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
         sa.UniqueConstraint("erased_tenant", name=op.f("uq_erasures_erased_tenant")),
@@ -124,7 +124,7 @@ def upgrade() -> None:
         "bulk_runs", update=["to_status", "wanted", "reason", "actor_label", "created_at", "finished_at"], kind="staff"
     )
     op.guard_table(
-        "erasures", update=["erased_tenant", "slug", "started_at", "finished_at", "deleted", "remaining"], kind="staff"
+        "erasures", update=["erased_tenant", "slug", "started_at", "finished_at", "counted", "remaining"], kind="staff"
     )
     op.guard_table(
         "reserved_slugs", update=["held_by", "reason", "created_at"], kind="staff", lookup_columns=["slug", "held_by"]
@@ -178,7 +178,7 @@ def downgrade() -> None:
         "reserved_slugs", update=["held_by", "reason", "created_at"], kind="staff", lookup_columns=["slug", "held_by"]
     )
     op.unguard_table(
-        "erasures", update=["erased_tenant", "slug", "started_at", "finished_at", "deleted", "remaining"], kind="staff"
+        "erasures", update=["erased_tenant", "slug", "started_at", "finished_at", "counted", "remaining"], kind="staff"
     )
     op.unguard_table(
         "bulk_runs", update=["to_status", "wanted", "reason", "actor_label", "created_at", "finished_at"], kind="staff"

@@ -110,7 +110,6 @@ def claim_domain(registrar: Registrar, tenant_id: UUID, text: str) -> Domain:
     with registrar.in_tenant(tenant_id, reason=f"claim of {domain}") as session:
         claim = add_claim(session, domain)
         session.refresh(claim)
-        session.expunge(claim)
     return claim
 
 
@@ -147,7 +146,6 @@ def check_domain(registrar: Registrar, tenant_id: UUID, domain_id: UUID) -> Doma
             _note(session, claim, texts, failures=registrar.domain_failures)
             session.flush()
             session.refresh(claim)
-            session.expunge(claim)
     except IntegrityError as error:
         if getattr(getattr(error.orig, "diag", None), "constraint_name", None) != "domains_verified_domain_key":
             raise

@@ -162,7 +162,7 @@ class ReservedSlug(Base):
 class Erasure(Base):
     """The erasure of one tenant: how far it is, what was deleted, and that nothing was left.
 
-    deleted: rows by table. remaining: rows counted by table at the end; all 0 in one that has finished.
+    counted: rows by table when it began. remaining: rows by table at the end; all 0 in one that has finished.
     """
 
     __tablename__ = "erasures"
@@ -172,7 +172,7 @@ class Erasure(Base):
     slug: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
-    deleted: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)
+    counted: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)
     remaining: Mapped[dict[str, int]] = mapped_column(JSONB, default=dict)
 
 

@@ -77,7 +77,8 @@ class Registrar:
         with (
             platform_scope(actor=_named(), reason=reason),
             tenant_scope(tenant_id, account=account_id),
-            self.database.staff_sessions.begin() as session,
+            self.database.staff_sessions(expire_on_commit=False) as session,
+            session.begin(),
         ):
             yield session
 
@@ -92,7 +93,8 @@ class Registrar:
         """Open a transaction that writes staff's own tables, in the current actor's name; commit it at the end."""
         with (
             platform_scope(actor=_named(), reason=reason, reads_only=False),
-            self.database.platform_sessions.begin() as session,
+            self.database.platform_sessions(expire_on_commit=False) as session,
+            session.begin(),
         ):
             yield session
 
