@@ -1,0 +1,8 @@
+"""Every task of the application, so that whoever asks for one knows that a worker will know it too."""
+
+from __future__ import annotations
+
+from app.queue import upkeep
+from app.queue.tasks import PlatformTask, Task
+
+TASKS: tuple[Task | PlatformTask, ...] = (upkeep.sweep_parked, upkeep.remove_old)
