@@ -53,10 +53,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     directory.bind(database.engine)
     registrar = open_registrar(settings, database, directory, hooks=Hooks())
     app.extensions[REGISTRAR] = registrar
-    desk = open_desk(settings, database, directory, registrar)
+    standings = standing.init_app(app, directory)
+    desk = open_desk(settings, database, directory, registrar, standings)
     app.extensions[EXTENSION] = desk
     asking.init_app(app, settings, database, directory, TASKS)
-    standing.init_app(app, directory)
     features.init_app(app)
     changes.init_app(app)
 

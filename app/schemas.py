@@ -35,8 +35,9 @@ Email = Annotated[
     AfterValidator(normalize_email),
     Field(json_schema_extra={"format": "email"}),
 ]
-# The length is bounded, so that nobody can make the hash function chew on megabytes.
-NewPassword = Annotated[str, StringConstraints(min_length=12, max_length=200), AfterValidator(_storable)]
+# The length is bounded, so that nobody can make the hash function chew on megabytes. What else it must have is for the
+# tenant's `security.password_policy` to say; 8 is the least that any may ask for.
+NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=200), AfterValidator(_storable)]
 GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

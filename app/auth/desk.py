@@ -15,6 +15,7 @@ from app.auth.passwords import Passwords
 from app.auth.tokens import AccessTokens
 from app.config import Settings
 from app.db import Database
+from app.plans.standing import Standings
 from app.tenants.registrar import Registrar
 from tenancy.context import account_scope
 from tenancy.directory import Directory
@@ -31,6 +32,7 @@ class Desk:
     directory: Directory
     passwords: Passwords
     access_tokens: AccessTokens
+    standings: Standings
     refresh_token_ttl: timedelta
     sign_in_ttl: timedelta
     registrar: Registrar
@@ -48,13 +50,16 @@ class Desk:
             return lookup.fetch(connection)
 
 
-def open_desk(settings: Settings, database: Database, directory: Directory, registrar: Registrar) -> Desk:
+def open_desk(
+    settings: Settings, database: Database, directory: Directory, registrar: Registrar, standings: Standings
+) -> Desk:
     """Put the desk together from the settings."""
     return Desk(
         database=database,
         directory=directory,
         passwords=Passwords(settings),
         access_tokens=AccessTokens(settings),
+        standings=standings,
         refresh_token_ttl=timedelta(seconds=settings.refresh_token_ttl_s),
         sign_in_ttl=timedelta(seconds=settings.sign_in_ttl_s),
         registrar=registrar,

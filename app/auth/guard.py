@@ -23,6 +23,7 @@ from app.auth.access import (
     require_principal,
 )
 from app.auth.desk import desk
+from app.auth.timeouts import carry_on
 from app.auth.tokens import Subject
 from app.errors import ForbiddenError, NotSignedInError
 from app.http import is_api
@@ -63,6 +64,8 @@ def init_app(app: Flask, logins: LoginManager) -> None:
             principal = _by_token() if brings_token else _by_cookie()
             remember_principal(principal)
             note_actor(principal.actor() if principal is not None else None)
+            if principal is not None:
+                carry_on(desk(), db.session(), principal)
         if request.method not in _SAFE and not brings_token and _rides_on_cookie(access):
             _refuse_other_sites(csrf)
         if not access.needs_sign_in:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -17,8 +17,9 @@ from app.audit.entries import record
 from app.auth.desk import Desk
 from app.auth.models import RefreshToken, SignIn, refresh_token_by_hash
 from app.auth.passwords import refuse_weak
+from app.auth.timeouts import timeout_of
 from app.auth.tokens import Subject, new_refresh_token, refresh_token_hash
-from app.configuration.keys import PASSWORD_POLICY
+from app.configuration.keys import PASSWORD_POLICY, SESSION_TIMEOUT
 from app.errors import ChoiceNeededError, FieldError, ForbiddenError, NotSignedInError, TakenError
 from app.members.models import Account, Member, account_of_email, memberships
 from app.members.permissions import Role
@@ -125,6 +126,7 @@ def _write_organization(
         session.flush()
         members.append(member)
 
+    timeout = timedelta(seconds=shipped_catalogue().newest(plan).setting(SESSION_TIMEOUT))
     registrant = Actor(ActorKind.ACCOUNT, str(account_id), email)
     with (
         acting_as(registrant),
@@ -132,7 +134,7 @@ def _write_organization(
     ):
         write_record(session, tenant, plan=plan, given={}, reason=_REGISTERS)
         take_steps(desk.registrar, session, reason=_REGISTERS, owner=make_owner)
-        return _open_sign_in(desk, session, tenant, members[0])
+        return _open_sign_in(desk, session, tenant, members[0], timeout=timeout)
 
 
 # Signing in -------------------------------------------------------------------------------------------
@@ -206,7 +208,7 @@ def _sign_in_to(desk: Desk, account_id: UUID, chosen: Membership) -> SignedIn:
         member = session.get(Member, chosen.member_id)
         if member is None:  # removed since the memberships were read
             raise ForbiddenError("You are not a member of this tenant, or it is not open.")
-        return _open_sign_in(desk, session, chosen.tenant, member)
+        return _open_sign_in(desk, session, chosen.tenant, member, timeout=timeout_of(desk, session))
 
 
 def switch_tenant(desk: Desk, account_id: UUID, tenant: str) -> SignedIn:
@@ -217,8 +219,10 @@ def switch_tenant(desk: Desk, account_id: UUID, tenant: str) -> SignedIn:
     return _sign_in_to(desk, account_id, _choose(memberships_of(desk, account_id), tenant))
 
 
-def _open_sign_in(desk: Desk, session: Session, tenant: TenantRecord, member: Member) -> SignedIn:
-    opened = SignIn(id=new_id(), member_id=member.id, expires_at=datetime.now(UTC) + desk.sign_in_ttl)
+def _open_sign_in(
+    desk: Desk, session: Session, tenant: TenantRecord, member: Member, *, timeout: timedelta
+) -> SignedIn:
+    opened = SignIn(id=new_id(), member_id=member.id, expires_at=datetime.now(UTC) + min(timeout, desk.sign_in_ttl))
     session.add(opened)
     with acting_as(_as_herself(member)):
         record(session, "member.signed_in", target=("member", member.id), after={"sign_in_id": opened.id})
@@ -245,7 +249,8 @@ def _hand_out(desk: Desk, session: Session, tenant: TenantRecord, member: Member
 
 def _add_refresh_token(desk: Desk, session: Session, opened: SignIn) -> str:
     secret = new_refresh_token()
-    expires_at = min(datetime.now(UTC) + desk.refresh_token_ttl, opened.expires_at)
+    # The sign-in may be carried on by use, up to its longest life; its own end is looked at, too.
+    expires_at = min(datetime.now(UTC) + desk.refresh_token_ttl, opened.created_at + desk.sign_in_ttl)
     session.add(RefreshToken(sign_in_id=opened.id, token_hash=refresh_token_hash(secret), expires_at=expires_at))
     return secret
 
@@ -294,6 +299,7 @@ def _rotate(
         return None
     member = session.get_one(Member, opened.member_id)
     token.used_at = now
+    opened.expires_at = min(now + timeout_of(desk, session), opened.created_at + desk.sign_in_ttl)
     return _hand_out(desk, session, tenant, member, opened)
 
 

@@ -8,6 +8,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from app.config import Settings
+from app.configuration.keys import PasswordPolicy
+from app.errors import InvalidInputError
 
 
 class Passwords:
@@ -35,3 +37,13 @@ class Passwords:
     def is_outdated(self, stored: str) -> bool:
         """Tell whether the hash was made at another cost and should be made anew at this sign-in."""
         return self._hasher.check_needs_rehash(stored)
+
+
+def refuse_weak(password: str, policy: PasswordPolicy, *, field: str) -> None:
+    """Refuse a new password that a policy does not let through.
+
+    field: of the request, for the answer. Raises: InvalidInputError - says what the password has not.
+    """
+    lacking = policy.lacking(password)
+    if lacking:
+        raise InvalidInputError.of(field, f"needs {', '.join(lacking)}")

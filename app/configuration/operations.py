@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.audit.actors import require_actor
 from app.audit.entries import record
+from app.auth.passwords import refuse_weak
 from app.configuration.keys import PASSWORD_POLICY, UPLOAD_MAX_SIZE, InvalidValueError, Key, UnknownKeyError, key_of
 from app.configuration.models import ConfigurationChange, ConfigurationValue
 from app.errors import InvalidInputError, RowNotFoundError
@@ -124,6 +125,4 @@ def check_new_password(session: Session, password: str, *, field: str) -> None:
 
     field: of the request, for the answer. Raises: InvalidInputError - says what the password has not.
     """
-    lacking = standing_of(session).setting(PASSWORD_POLICY).lacking(password)
-    if lacking:
-        raise InvalidInputError.of(field, f"needs {', '.join(lacking)}")
+    refuse_weak(password, standing_of(session).setting(PASSWORD_POLICY), field=field)

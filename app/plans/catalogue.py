@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from app.configuration.keys import KEYS
+from app.configuration.keys import KEYS, Key
 from app.plans.terms import Feature, Quota
 from tenancy.errors import TenancyError
 
+Value = TypeVar("Value")
 PLANS_FILE = Path(__file__).with_name("catalogue.toml")
 
 
@@ -63,9 +64,9 @@ class PlanVersion(BaseModel):
                 raise ValueError(str(error)) from None
         return self
 
-    def setting(self, name: str) -> Any:
-        """Return what the plan says of a key; None where it says nothing."""
-        return KEYS[name].parse(self.configuration[name]) if name in self.configuration else None
+    def setting(self, key: Key[Value]) -> Value:
+        """Return what the plan says of a key; the key's default where it says nothing."""
+        return key.parse(self.configuration[key.name]) if key.name in self.configuration else key.default
 
 
 class Catalogue(BaseModel):

@@ -82,8 +82,7 @@ class Standing:
         override = self.overrides.get((TermKind.CONFIGURATION, key.name))
         if override is not None and override.counts:
             return key.parse(override.value)
-        planned: Value | None = self.plan.setting(key.name)
-        return key.default if planned is None else planned
+        return self.plan.setting(key)
 
     def setting(self, key: Key[Value]) -> Value:
         """Return the value that counts for a key."""
@@ -107,9 +106,8 @@ class Standing:
         steps = [
             Step("default", key.plain(key.default), counts=True, why="what the key is where nobody says otherwise")
         ]
-        planned = self.plan.setting(key.name)
-        if planned is not None:
-            steps.append(Step("plan", key.plain(planned), counts=True, why=self._plan_words()))
+        if key.name in self.plan.configuration:
+            steps.append(Step("plan", key.plain(self.plan.setting(key)), counts=True, why=self._plan_words()))
         for step in self._override_steps(TermKind.CONFIGURATION, key.name):
             steps.append(Step("override", key.plain(key.parse(step.value)), counts=step.counts, why=step.why))
         if key.name in self.own:
@@ -237,9 +235,10 @@ def lock_tenant(session: Session) -> Tenant:
     ).one()
 
 
-def init_app(app: Flask, directory: Directory, *, catalogue: Catalogue | None = None) -> None:
-    """Give the application its catalogue; None takes the shipped one."""
-    app.extensions[EXTENSION] = Standings(catalogue or shipped_catalogue(), directory)
+def init_app(app: Flask, directory: Directory) -> Standings:
+    """Give the application what it knows of plans, by the shipped catalogue; returns it."""
+    app.extensions[EXTENSION] = found = Standings(shipped_catalogue(), directory)
+    return found
 
 
 def standings() -> Standings:

@@ -24,7 +24,7 @@ from app.config import Settings, development_settings
 from tenancy.embedded import Server, Template, make_template
 from tests.conftest import ROLES, Database, bootstrap
 
-PASSWORD = "correct horse battery"
+PASSWORD = "Correct horse battery 1"
 # Shared by the applications of a test, as by the processes of one installation.
 KEYS = {"dev": "d" * 48}
 Truth = psycopg.Connection[tuple[Any, ...]]

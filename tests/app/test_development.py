@@ -186,7 +186,7 @@ def test_a_database_given_by_urls_is_migrated_and_seeded(run: Callable[..., Prog
         "APP_SECRET_KEY": "k" * 32,
         "APP_JWT_KEYS": json.dumps({"test": "k" * 32}),
         "APP_JWT_SIGNING_KID": "test",
-        "APP_SEED_PASSWORD": "correct horse battery",
+        "APP_SEED_PASSWORD": "Correct horse battery 1",
     }
 
     said = [run(command, **variables).communicate(timeout=60)[0] for command in ("migrate", "seed")]

@@ -29,7 +29,7 @@ from tenancy.embedded import Template
 from tests.app.conftest import app_template
 from tests.conftest import ROLES, Database
 
-PASSWORD = "correct horse battery"
+PASSWORD = "Correct horse battery 1"
 __all__ = ["app_template"]  # a fixture, shared with the tests of the app
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"

@@ -10,7 +10,7 @@ from app.auth.passwords import Passwords
 from app.config import Settings, development_settings
 from tests.conftest import ROLES
 
-PASSWORD = "correct horse battery"
+PASSWORD = "Correct horse battery 1"
 
 
 def settings_for(url: str) -> Settings:
