@@ -63,6 +63,10 @@ class Development:
     def url(self, role: str) -> str:
         return self.server.url(role=role, database=DATABASE)
 
+    @property
+    def storage_url(self) -> str:
+        return (self.kept_in.parent.resolve() / "files").as_uri()
+
 
 @contextmanager
 def open_development(folder: Path) -> Iterator[Development]:
@@ -93,6 +97,7 @@ def development_app(development: Development) -> Iterator[Flask]:
         secret_key=development.secrets.secret_key,
         jwt_keys={"dev": development.secrets.jwt_key},
         jwt_signing_kid="dev",
+        storage_url=development.storage_url,
         master_keys_file=development.master_keys_file,
     )
     app = create_app(settings)
@@ -113,6 +118,7 @@ def examine_application(development: Development, *, url: str | None, code: Sequ
         resolvers=("jwt", "subdomain", "custom_domain", "path"),
         database_url=development.url(ROLES.app),
         platform_database_url=development.url(ROLES.platform),
+        storage_url=development.storage_url,
         secret_key=development.secrets.secret_key,
     )
     app = create_app(settings)
@@ -172,7 +178,8 @@ def read_or_make_secrets(path: Path) -> Secrets:
 
 
 def _passwords(names: tuple[str, ...]) -> dict[str, str]:
-    return {name: secrets.token_urlsafe(12) for name in names}
+    # The end makes each fit the password policy of every plan, whatever the random part is made of.
+    return {name: f"{secrets.token_urlsafe(12)}-Aa1" for name in names}
 
 
 def _write_private(path: Path, content: str) -> None:
