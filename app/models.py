@@ -1,5 +1,6 @@
 """Every model of the application, so that whoever imports this module sees the whole metadata."""
 
+from app.admin.models import SearchedTenant
 from app.audit.models import AuditEntry, AuditHead, AuditLink, PlatformEntry, PlatformHead, PlatformLink
 from app.auth.models import RefreshToken, SignIn
 from app.cards.models import Card, Manufacturer, Player, Team
@@ -7,8 +8,9 @@ from app.configuration.models import ConfigurationChange, ConfigurationValue
 from app.crm.models import Company, Opportunity, Person
 from app.db import Base
 from app.files.models import File, FileTotal
+from app.impersonation.models import Impersonation
 from app.keys.models import DataKey
-from app.members.models import Account, Member
+from app.members.models import Account, Invitation, Member
 from app.plans.models import Override
 from app.staff.models import KeptAnswer, StaffAccount, StaffKey, StaffLink, StaffSignIn
 from app.tenants.models import (
@@ -39,6 +41,8 @@ __all__ = [
     "Erasure",
     "File",
     "FileTotal",
+    "Impersonation",
+    "Invitation",
     "KeptAnswer",
     "Manufacturer",
     "Member",
@@ -52,6 +56,7 @@ __all__ = [
     "ProvisioningStep",
     "RefreshToken",
     "ReservedSlug",
+    "SearchedTenant",
     "SignIn",
     "StaffAccount",
     "StaffKey",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Text, Uuid
+from sqlalchemy import DateTime, ForeignKey, ForeignKeyConstraint, Index, LargeBinary, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Timestamped, one_of
 from app.members.permissions import Permission, Role, permissions_of
 from tenancy.lookups import Lookup, declare_lookup
-from tenancy.tables import TenantTable, TenantUnique, new_id, platform_table
+from tenancy.tables import TenantIndex, TenantTable, TenantUnique, new_id, platform_table
 
 
 @platform_table(reason="a person may belong to many tenants", account_key="id")
@@ -49,4 +50,39 @@ class Member(TenantTable, Timestamped, Base):
 account_of_email = declare_lookup(Base.metadata, Lookup("account_of_email", "accounts", "email", ("id",)))
 memberships = declare_lookup(
     Base.metadata, Lookup("memberships", "members", "account_id", ("tenant_id", "id", "role"), by_account=True)
+)
+
+
+class Invitation(TenantTable, Timestamped, Base):
+    """An invitation of one e-mail address to one tenant. Of its token only the hash is kept; sending anew replaces it.
+
+    invited_by: the account that sent it last. accepted_at, revoked_at: at most one is set, and once.
+    """
+
+    __tablename__ = "invitations"
+    __table_args__ = (
+        one_of("role", Role),
+        Index(
+            "uq_invitations_open_email",
+            "tenant_id",
+            "email",
+            unique=True,
+            postgresql_where=text("accepted_at IS NULL AND revoked_at IS NULL"),
+        ),
+        Index("uq_invitations_token_hash", "token_hash", unique=True, info={"across_tenants": True}),
+        TenantIndex("created_at"),
+    )
+
+    email: Mapped[str] = mapped_column(Text)
+    role: Mapped[str] = mapped_column(Text)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    invited_by: Mapped[UUID] = mapped_column(Uuid)
+    accepted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    revoked_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+invitation_by_hash = declare_lookup(
+    Base.metadata,
+    Lookup("invitation_by_hash", "invitations", "token_hash", ("tenant_id", "id"), key_type="bytea"),
 )
