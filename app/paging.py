@@ -46,13 +46,12 @@ class Sorts(Generic[Row]):
 
         Raises: InvalidInputError - the sort is not offered, or the cursor is not of this list and sort.
         """
-        if sort not in self.names:
-            raise InvalidInputError.of("query.sort", f"not offered: use one of {', '.join(self.names)}")
+        after = self.position(sort, cursor)
         is_down = sort.startswith("-")
         name = sort.removeprefix("-")
         column, row_id = inspect(self.model).columns[name], inspect(self.model).columns["id"]
-        if cursor is not None:
-            value, after_id = _decode(cursor, sort, column.type.python_type)
+        if after is not None:
+            value, after_id = after
             here = tuple_(column, row_id)
             there = tuple_(literal(value, column.type), literal(after_id, row_id.type))
             rows = rows.where(here < there if is_down else here > there)
@@ -62,6 +61,16 @@ class Sorts(Generic[Row]):
             return Page(found, None)
         last: Any = found[limit - 1]
         return Page(found[:limit], _encode(sort, getattr(last, name), last.id))
+
+    def position(self, sort: str, cursor: str | None) -> tuple[Any, UUID] | None:
+        """Return the sorted value and the id of the row that a page begins after; None for the first page.
+
+        Raises: InvalidInputError - the sort is not offered, or the cursor is not of this list and sort.
+        """
+        if sort not in self.names:
+            raise InvalidInputError.of("query.sort", f"not offered: use one of {', '.join(self.names)}")
+        column = inspect(self.model).columns[sort.removeprefix("-")]
+        return None if cursor is None else _decode(cursor, sort, column.type.python_type)
 
 
 def _encode(sort: str, value: Any, row_id: UUID) -> str:
