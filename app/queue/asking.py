@@ -79,6 +79,7 @@ def queue() -> Queue:
 def enqueue(
     session: TenantSession,
     task: Task,
+    /,
     *,
     once: str | None = None,
     run_at: datetime | None = None,
@@ -112,7 +113,7 @@ def enqueue(
 
 
 def enqueue_platform(
-    session: PlatformSession, task: PlatformTask, *, run_at: datetime | None = None, **payload: Any
+    session: PlatformSession, task: PlatformTask, /, *, run_at: datetime | None = None, **payload: Any
 ) -> int:
     """Ask for a job of the platform, in a writing platform session; somebody must be named as acting.
 
