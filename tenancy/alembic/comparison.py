@@ -119,7 +119,7 @@ class Comparison:
             found = (g.column for g in state.grants if (g.role, g.privilege) == (role, privilege) and g.column)
             return tuple(sorted(found))
 
-        account_key, is_registry, is_staff = _account_key(state), key in self.announcing, _is_staff(state)
+        account_key, is_registry, is_staff = state.account_key, key in self.announcing, state.is_staff
         update, app_update = columns(roles.platform, "UPDATE"), columns(roles.app, "UPDATE")
         app, platform = privileges_of(roles.app, state.grants), privileges_of(roles.platform, state.grants)
         is_same = app_update == update or "UPDATE" not in (app if "UPDATE" in platform else platform)
@@ -135,20 +135,6 @@ class Comparison:
             lookup_columns=columns(roles.lookup, "SELECT"),
             sequences=self.sequences[key],
         )
-
-
-def _account_key(state: TableState) -> str | None:
-    for policy in state.policies:
-        if policy.name == "tenancy_isolation" and policy.using and f"{rls.SCHEMA}.current_account()" in policy.using:
-            return policy.using.strip("()").partition(" = ")[0].strip('"')
-    return None
-
-
-def _is_staff(state: TableState) -> bool:
-    return any(
-        policy.name == "tenancy_isolation" and policy.using and "current_" not in policy.using
-        for policy in state.policies
-    )
 
 
 def privileges_of(role: str, found: Iterable[Grant]) -> tuple[str, ...]:

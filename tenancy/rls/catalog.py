@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, text
 
-from tenancy.rls.names import Flavour, quote
+from tenancy.rls.names import SCHEMA, Flavour, quote
 from tenancy.rls.policies import Grant, GuardedTable, Policy, grants, policies
 from tenancy.rls.roles import Roles
 
@@ -24,7 +25,26 @@ class TableState:
     policies: tuple[Policy, ...]
     grants: frozenset[Grant]
 
+    @property
+    def account_key(self) -> str | None:
+        """The key that the isolation policy compares with the bound account; None when it compares none with it."""
+        using = self._isolation
+        found = _COMPARED.match(using)
+        if found is None or not ("'app.account_id'" in using or f"{SCHEMA}.current_account()" in using):
+            return None
+        return found["plain"] or found["quoted"].replace('""', '"')
 
+    @property
+    def is_staff(self) -> bool:
+        """Whether the isolation policy asks for a platform session, and for nobody's key."""
+        return f"{SCHEMA}.platform_open()" in self._isolation
+
+    @property
+    def _isolation(self) -> str:
+        return next((p.using or "" for p in self.policies if p.name == "tenancy_isolation"), "")
+
+
+_COMPARED = re.compile(r'\((?:(?P<plain>\w+)|"(?P<quoted>(?:[^"]|"")+)") =\s')
 _TABLES = text("""
     SELECT c.oid, n.nspname, c.relname, c.relrowsecurity, c.relforcerowsecurity
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

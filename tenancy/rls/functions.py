@@ -72,9 +72,9 @@ def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed:
         # It tests the setting itself, because Citus evaluates both arms of a CASE.
         "no_tenant()": _no_binding("tenant", tenant, roles),
         "no_account()": _no_binding("account", account, roles),
-        # Not a definer and no SET clause, or it is not inlined; nullif rather than coalesce, which is leaky.
-        "current_tenant()": _current("tenant", tenant),
-        "current_account()": _current("account", account),
+        # Not a definer and no SET clause, or it is not inlined.
+        "current_tenant()": _sql("uuid", f"SELECT {current_value('tenant')}"),
+        "current_account()": _sql("uuid", f"SELECT {current_value('account')}"),
         "platform_session_valid()": (
             "RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER "
             "SET search_path = pg_catalog, pg_temp AS $$\n"
@@ -128,6 +128,15 @@ def function_definitions(roles: Roles, flavour: Flavour = "postgres", *, signed:
     return definitions
 
 
+def current_value(noun: str) -> str:
+    """Return the expression for the tenant, or the account, that is bound; it raises when none is.
+
+    nullif rather than coalesce, which is leaky: its condition would enter no index.
+    """
+    setting = _setting(f"app.{noun}_id")
+    return f"CASE WHEN {setting} IS NULL THEN {SCHEMA}.no_{noun}() ELSE {setting}::pg_catalog.uuid END"
+
+
 def _setting(name: str) -> str:
     # After a SET LOCAL ends the value is '', not NULL.
     return f"nullif(pg_catalog.current_setting('{name}', true), '')"
@@ -148,15 +157,8 @@ def _once(returns: str, value: str, flavour: Flavour) -> str:
     return f"RETURNS {returns} LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$\nBEGIN\n  RETURN {value};\nEND $$"
 
 
-def _current(noun: str, setting: str) -> str:
-    return _sql(
-        "uuid",
-        f"SELECT CASE WHEN {setting} IS NULL THEN {SCHEMA}.no_{noun}() ELSE {setting}::pg_catalog.uuid END",
-    )
-
-
 def _no_binding(noun: str, setting: str, roles: Roles) -> str:
-    # Inlined into the policy, its cost is counted for every row, though it is called for none of a bound tenant's:
+    # Written into the policy, its cost is counted for every row, though it is called for none of a bound tenant's:
     # at plpgsql's 100, a large tenant is read through the index row by row; at 1, by a scan of everybody's rows.
     return (
         "RETURNS uuid LANGUAGE plpgsql STABLE PARALLEL SAFE COST 5 AS $$\n"

@@ -11,6 +11,7 @@ from sqlalchemy import MetaData, Table
 from tenancy.errors import ModelError
 from tenancy.lookups import Lookup, lookups_of
 from tenancy.marks import EVERY_PRIVILEGE
+from tenancy.rls.functions import current_value
 from tenancy.rls.names import SCHEMA, Flavour, qualified, quote
 from tenancy.rls.roles import Roles
 from tenancy.tables import TENANT_KEY, guarded_tables, mark_of
@@ -108,15 +109,16 @@ def guarded_table(table: Table, lookups: Iterable[Lookup] = ()) -> GuardedTable:
 def policies(table: GuardedTable, roles: Roles, flavour: Flavour = "postgres") -> tuple[Policy, ...]:
     """Return the policies a guarded table must have, no more and no fewer.
 
-    The isolation policy calls the function in line, so the planner sees the tenant's statistics and prunes
-    partitions; the guard wraps it in a sub-select, so an open cursor shows no foreign row after a switch
-    and a later permissive policy opens nothing.
+    The isolation policy reads the setting in line, so the planner sees the tenant's statistics and prunes
+    partitions; by current_tenant() it would look no different, once each plan had parsed and inlined that. The
+    guard's is a sub-select, so an open cursor shows no foreign row after a switch and a later permissive policy
+    opens nothing.
     """
     if table.kind == "staff":
         return _staff_policies(table, roles, flavour)
     noun = "account" if table.kind == "account" else "tenant"
     key = quote(table.key)
-    own = f"{key} = {SCHEMA}.current_{noun}()"
+    own = f"{key} = {SCHEMA}.current_{noun}()" if flavour == "citus" else f"{key} = {current_value(noun)}"
     everyone = ("PUBLIC",)  # a role can drop itself from a policy's list (CVE-2026-116311)
     if flavour == "citus":  # it rejects sub-selects in policies
         guard = check = f"{own} OR {SCHEMA}.platform_open()"

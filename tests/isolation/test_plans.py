@@ -110,11 +110,11 @@ def test_policy_that_leaks_to_the_planner_is_caught_by_its_plans(
     """T134: COALESCE counts as leaky, so its condition may enter no index; without this, the others prove little."""
     database, tenant, person = filled
     with database.connect("postgres") as truth:
-        truth.execute(
-            "CREATE OR REPLACE FUNCTION tenancy.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$"
-            " SELECT COALESCE(nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid,"
-            " tenancy.no_tenant()) $$"
-        )
+        for table in ("people", "companies"):
+            truth.execute(
+                f"ALTER POLICY tenancy_isolation ON {table} USING (tenant_id = COALESCE("
+                "nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid, tenancy.no_tenant()))"
+            )
     statement = STATEMENTS[name].format(person=person)
 
     with bound(database, tenant) as app:

@@ -78,7 +78,7 @@ TAMPERED = {
         "THEN NULL ELSE tenancy.current_tenant() END $$",
         [("reinstall_tenancy",)],
     ),
-    "function dropped": ("DROP FUNCTION tenancy.no_tenant()", [("reinstall_tenancy",)]),
+    "function dropped": ("DROP FUNCTION tenancy.current_tenant()", [("reinstall_tenancy",)]),
     "function unreachable": (
         "REVOKE EXECUTE ON FUNCTION tenancy.current_tenant() FROM tenancy_app",
         [("reinstall_tenancy",)],

@@ -171,7 +171,12 @@ def test_policies_are_two_for_everyone_and_one_for_the_platform() -> None:
 def test_policy_text_is_the_measured_one() -> None:
     isolation, guard, platform, lookup = policies(TABLES["tenants"], ROLES)
 
-    assert isolation.using == isolation.check == "tenant_id = tenancy.current_tenant()"
+    assert isolation.using == isolation.check
+    assert isolation.using == (
+        "tenant_id = CASE WHEN nullif(pg_catalog.current_setting('app.tenant_id', true), '') IS NULL"
+        " THEN tenancy.no_tenant()"
+        " ELSE nullif(pg_catalog.current_setting('app.tenant_id', true), '')::pg_catalog.uuid END"
+    )
     assert guard.using == (
         "(SELECT current_user = 'tenancy_lookup') OR tenant_id = (SELECT tenancy.guarded_tenant())"
         " OR (SELECT tenancy.platform_open())"
@@ -184,7 +189,11 @@ def test_policy_text_is_the_measured_one() -> None:
 def test_account_table_is_guarded_by_its_account() -> None:
     isolation, guard, *_ = policies(TABLES["accounts"], ROLES)
 
-    assert isolation.using == "id = tenancy.current_account()"
+    assert isolation.using == (
+        "id = CASE WHEN nullif(pg_catalog.current_setting('app.account_id', true), '') IS NULL"
+        " THEN tenancy.no_account()"
+        " ELSE nullif(pg_catalog.current_setting('app.account_id', true), '')::pg_catalog.uuid END"
+    )
     assert guard.check == "id = (SELECT tenancy.guarded_account())"
 
 

@@ -6,8 +6,18 @@ import pytest
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from tenancy.rls import Grant, GuardedTable, canonical_policies, differences, guard_sql, guarded, policies, read_state
-from tenancy.rls.catalog import read_states
+from tenancy.rls import (
+    Grant,
+    GuardedTable,
+    Policy,
+    canonical_policies,
+    differences,
+    guard_sql,
+    guarded,
+    policies,
+    read_state,
+)
+from tenancy.rls.catalog import TableState, read_states
 from tests.conftest import ROLES, Database
 from tests.models import Base
 
@@ -227,3 +237,29 @@ def test_citus_flavour_wants_no_force(owner: Connection) -> None:
     kinds = {difference.kind for difference in differences(owner, [BY_NAME["people"]], ROLES, "citus")}
 
     assert kinds == {"rls_not_forced", "policy_changed"}
+
+
+@pytest.mark.parametrize(
+    ("using", "account_key", "is_staff"),
+    [
+        ("(tenant_id =\nCASE\n WHEN (current_setting('app.tenant_id'::text, true) IS NULL) END)", None, False),
+        ("(id =\nCASE\n WHEN (current_setting('app.account_id'::text, true) IS NULL) END)", "id", False),
+        (
+            '("An = ""Id""" =\nCASE\n WHEN (current_setting(\'app.account_id\'::text, true) IS NULL) END)',
+            'An = "Id"',
+            False,
+        ),
+        ("(tenant_id = tenancy.current_tenant())", None, False),
+        ('("Id" = tenancy.current_account())', "Id", False),
+        ("( SELECT tenancy.platform_open() AS platform_open)", None, True),
+        ("tenancy.platform_open()", None, True),
+        ("true", None, False),
+    ],
+)
+def test_isolation_policy_of_any_age_tells_whose_rows_it_keeps(
+    using: str, account_key: str | None, is_staff: bool
+) -> None:
+    isolation = Policy("tenancy_isolation", True, "ALL", ("PUBLIC",), using, using)
+    state = TableState("some", "public", True, True, (isolation,), frozenset())
+
+    assert (state.account_key, state.is_staff) == (account_key, is_staff)

@@ -12,7 +12,7 @@ from tenancy import rls
 from tenancy.doctor.catalog.objects import IndexState, Relation
 from tenancy.doctor.catalog.snapshot import Fresh, Snapshot
 from tenancy.doctor.findings import Subject
-from tenancy.rls import Grant, GuardedTable, Policy, TableState, qualified
+from tenancy.rls import Grant, GuardedTable, Policy, qualified
 from tenancy.tables import TENANT_KEY, TableMark, mark_of
 
 SCHEMA = rls.SCHEMA
@@ -85,7 +85,7 @@ class Catalog(Snapshot):
     def _recovered(self, relation: Relation) -> GuardedTable:
         """Derive from the catalog alone what a table was guarded as."""
         state = self.states[relation.oid]
-        account_key = _account_key(state)
+        account_key = state.account_key
         read = tuple(sorted(g.column for g in state.grants if g.role == self.roles.lookup and g.column))
         is_read = read or any(policy.name == "tenancy_lookup" for policy in state.policies)
         deletes = {grant.role for grant in state.grants if grant.privilege == "DELETE"}
@@ -94,7 +94,7 @@ class Catalog(Snapshot):
         }
         return GuardedTable(
             name=relation.name,
-            kind="account" if account_key else "registry" if is_registry else "staff" if _is_staff(state) else "tenant",
+            kind="account" if account_key else "registry" if is_registry else "staff" if state.is_staff else "tenant",
             update=(),
             key=account_key or TENANT_KEY,
             schema=relation.schema,
@@ -149,20 +149,6 @@ class Catalog(Snapshot):
         while more := {view for view, reads in self.view_reads.items() if view not in reached and reads & reached}:
             reached |= more
         return {oid for oid in reached - set(self.guards) if oid in self.relations}
-
-
-def _account_key(state: TableState) -> str | None:
-    for policy in state.policies:
-        if policy.name == "tenancy_isolation" and policy.using and f"{SCHEMA}.current_account()" in policy.using:
-            return policy.using.strip("()").partition(" = ")[0].strip('"')
-    return None
-
-
-def _is_staff(state: TableState) -> bool:
-    return any(
-        policy.name == "tenancy_isolation" and policy.using and "current_" not in policy.using
-        for policy in state.policies
-    )
 
 
 def _shape(table: GuardedTable) -> tuple[str, str, bool]:
