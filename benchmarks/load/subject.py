@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import gettempdir
 from urllib.request import urlopen
 from uuid import UUID
 
@@ -85,6 +86,7 @@ class Service:
             "secret_key": self.keys["secret"],
             "jwt_keys": f'{{"load": "{self.keys["jwt"]}"}}',
             "jwt_signing_kid": "load",
+            "storage_url": (Path(gettempdir()) / "tenancy-load-files").as_uri(),
             **CHEAP_PASSWORDS,
             **budgets,
         }
