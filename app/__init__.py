@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from flask import Flask
+from sqlalchemy.orm import Session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import http, openapi, pages
+from app import caches, http, openapi, pages
 from app.admin import routes as admin_routes
+from app.admin import stats
 from app.audit import requests
 from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
 from app.auth.desk import EXTENSION, Desk, open_desk
+from app.cards import routes as cards_routes
 from app.config import ResolverName, Settings, read_settings
 from app.configuration import routes as configuration_routes
 from app.crm import routes as crm_routes
 from app.db import Database, open_database
+from app.files import storage
 from app.jobs import TASKS
 from app.keys import masters
+from app.members import invitations
+from app.members import routes as member_routes
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
 from app.queue import asking
+from app.tenants import routes as tenants_routes
 from app.tenants.models import Domain, Tenant
 from app.tenants.registrar import EXTENSION as REGISTRAR
 from app.tenants.registrar import Hooks, open_registrar
+from app.tenants.states import Status
 from tenancy.directory import SQLDirectory, TenantRecord
 from tenancy.flask import Tenancy
 from tenancy.resolvers import (
@@ -47,30 +57,39 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or read_settings()
     app = Flask(__name__)
     requests.init_app(app)
+    mail.init_app(app, settings)
+    invitations.init_app(app, settings)
     database = open_database(settings)
     masters.init_app(app, settings, database)
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
     directory.bind(database.engine)
-    registrar = open_registrar(settings, database, directory, hooks=Hooks())
+    asking.init_app(app, settings, database, directory, TASKS)
+    registrar = open_registrar(settings, database, directory, hooks=_hooks(app))
     app.extensions[REGISTRAR] = registrar
     standings = standing.init_app(app, directory)
     desk = open_desk(settings, database, directory, registrar, standings)
     app.extensions[EXTENSION] = desk
-    asking.init_app(app, settings, database, directory, TASKS)
     features.init_app(app)
     changes.init_app(app)
+
+    caches.init_app(app, settings)
+    storage.init_app(app, settings)
 
     tenancy = _tenancy(settings, database, directory, desk)
     tenancy.init_app(app)
     http.init_app(app, settings)
     logins = cookies.init_app(app, settings)
     guard.init_app(app, logins)
+    stats.init_app(app, settings)
     for blueprint in (
         auth_routes.blueprint,
+        member_routes.blueprint,
         admin_routes.blueprint,
         plan_routes.blueprint,
         configuration_routes.blueprint,
         crm_routes.blueprint,
+        cards_routes.blueprint,
+        tenants_routes.blueprint,
         openapi.blueprint,
     ):
         app.register_blueprint(blueprint)
@@ -89,6 +108,17 @@ def close_app(app: Flask) -> None:
     if isinstance(desk.directory, SQLDirectory):
         desk.directory.close()
     desk.database.close()
+
+
+def _hooks(app: Flask) -> Hooks:
+    """Say what the packages do at the turns of a tenant's life."""
+    queue: asking.Queue = app.extensions[asking.EXTENSION]
+
+    def resume_jobs(session: Session, tenant_id: UUID, to: str) -> None:
+        if to == Status.ACTIVE:
+            asking.resume_parked(session, tenant_id, carrier=queue.carrier)
+
+    return Hooks(listeners=(resume_jobs,))
 
 
 def _listen_url(settings: Settings) -> str | None:

@@ -9,9 +9,8 @@ from app.auth.access import require_principal, signed_in, without_tenant
 from app.auth.desk import desk
 from app.auth.operations import SignedIn
 from app.auth.schemas import Credentials, Me, Refresh, Registration, Switch, TenantSummary, Tokens, User
-from app.db import evidence_of_tenant, release_connection, session
+from app.db import evidence_of_tenant, release_connection, session, tenancy
 from app.openapi import answers
-from tenancy.context import require_tenant
 from tenancy.errors import ConflictingReferencesError
 
 blueprint = Blueprint("auth", __name__, url_prefix="/api/v1")
@@ -103,7 +102,9 @@ def me() -> Me:
         TenantSummary(tenant_id=one.tenant.id, slug=one.tenant.slug, name=one.tenant.name, role=one.role)
         for one in operations.memberships_of(desk(), principal.account_id)
     ]
-    here = next(one for one in tenants if one.tenant_id == require_tenant())
+    # By this request's own tenant: it may have been closed since, and then it is not among those one can go to.
+    tenant = tenancy().tenant
+    here = TenantSummary(tenant_id=tenant.id, slug=tenant.slug, name=tenant.name, role=principal.role)
     return Me(
         user=User(id=principal.account_id, member_id=principal.member_id, email=principal.email, role=principal.role),
         tenant=here,

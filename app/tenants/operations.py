@@ -41,10 +41,8 @@ def change_status(registrar: Registrar, tenant_id: UUID, to: Status, *, reason: 
         if was is Status.PENDING:
             _refuse_unready(session, tenant)
         tenant.former_status = tenant.erase_after = None
-        move(session, tenant, to, reason=reason)
-        found = record_of(tenant)
-    _tell(registrar, tenant_id, was, to)
-    return found
+        move(registrar, session, tenant, to, reason=reason)
+        return record_of(tenant)
 
 
 def suspend(registrar: Registrar, tenant_id: UUID, *, reason: str) -> TenantRecord:
@@ -80,10 +78,8 @@ def schedule_deletion(
         _check(tenant, Status.DELETING)
         tenant.former_status = was
         tenant.erase_after = server_now(session) + wait
-        move(session, tenant, Status.DELETING, reason=reason)
-        found = record_of(tenant)
-    _tell(registrar, tenant_id, was, Status.DELETING)
-    return found
+        move(registrar, session, tenant, Status.DELETING, reason=reason)
+        return record_of(tenant)
 
 
 def cancel_deletion(registrar: Registrar, tenant_id: UUID, *, reason: str) -> TenantRecord:
@@ -99,10 +95,8 @@ def cancel_deletion(registrar: Registrar, tenant_id: UUID, *, reason: str) -> Te
             detail = "The erasure has begun, and cannot be undone." if tenant.erasing_since else "None is scheduled."
             raise InvalidTransitionError(detail, status=Status(tenant.status), allowed=())
         tenant.former_status = tenant.erase_after = None
-        move(session, tenant, former, reason=reason)
-        found = record_of(tenant)
-    _tell(registrar, tenant_id, Status.DELETING, former)
-    return found
+        move(registrar, session, tenant, former, reason=reason)
+        return record_of(tenant)
 
 
 def change_slug(registrar: Registrar, tenant_id: UUID, slug: str, *, reason: str) -> TenantRecord:
@@ -148,8 +142,11 @@ def change_slug(registrar: Registrar, tenant_id: UUID, slug: str, *, reason: str
 # What the others build on -----------------------------------------------------------------------------
 
 
-def move(session: Session, tenant: Tenant, to: Status, *, reason: str) -> None:
-    """Set the status in the caller's transaction, and note it in the history and the audit. Checks nothing."""
+def move(registrar: Registrar, session: Session, tenant: Tenant, to: Status, *, reason: str) -> None:
+    """Set the status in the caller's transaction, note it in the history and the audit, and tell who takes part.
+
+    Checks nothing. What a listener raises undoes all of it.
+    """
     was, tenant.status = tenant.status, to.value
     note_transition(session, was, to, reason=reason)
     record(
@@ -160,6 +157,9 @@ def move(session: Session, tenant: Tenant, to: Status, *, reason: str) -> None:
         after={"status": to.value},
         reason=reason,
     )
+    for listener in registrar.hooks.listeners:
+        listener(session, tenant.id, to.value)
+    log.info("tenant.status_changed", extra={"tenant": str(tenant.id), "was": was, "status": to.value})
 
 
 def note_transition(session: Session, was: str | None, to: Status, *, reason: str) -> None:
@@ -207,13 +207,3 @@ def server_now(session: Session) -> datetime:
     """Return the time by the server's clock, the only one that all processes share."""
     found: datetime = session.execute(select(func.now())).scalar_one()
     return found
-
-
-def _tell(registrar: Registrar, tenant_id: UUID, was: Status, to: Status) -> None:
-    """Tell whoever listens. The change is committed: what fails here is logged, and does not undo it."""
-    log.info("tenant.status_changed", extra={"tenant": str(tenant_id), "was": was.value, "status": to.value})
-    for listener in registrar.hooks.listeners:
-        try:
-            listener(tenant_id, was.value, to.value)
-        except Exception:
-            log.exception("tenant.listener_failed", extra={"tenant": str(tenant_id)})

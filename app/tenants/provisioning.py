@@ -176,7 +176,7 @@ def provision(
                 row.state, row.error = StepState.FAILED, _told(error)
                 return progress_of(rows)
             row.state, row.error, row.finished_at = StepState.DONE, None, now
-        move(session, tenant, Status.ACTIVE, reason=reason)
+        move(registrar, session, tenant, Status.ACTIVE, reason=reason)
         return progress_of(rows)
 
 
@@ -229,7 +229,7 @@ def take_steps(registrar: Registrar, session: Session, *, reason: str, owner: Ca
         else:
             next(step for step in STEPS if step.name == row.step).run(registrar, session, row.given)
         row.state, row.finished_at = StepState.DONE, now
-    move(session, tenant, Status.ACTIVE, reason=reason)
+    move(registrar, session, tenant, Status.ACTIVE, reason=reason)
     session.flush()
 
 

@@ -28,8 +28,8 @@ EXTENSION = "tenants"
 Filling = Callable[[Session, Mapping[str, Any]], None]
 # Called outside of any transaction with the tenant's id, before its rows go. Must bear being called again.
 Eraser = Callable[[UUID], None]
-# Called after a change of status was committed: the tenant's id, the status it had, the status it has.
-Listener = Callable[[UUID, str, str], None]
+# Called in the transaction that changes a status, as the platform: the tenant's id, and the status it will have.
+Listener = Callable[[Session, UUID, str], None]
 # Called in the tenant's own transaction, as the platform, with a normalised e-mail address.
 Inviting = Callable[[Session, str], None]
 
@@ -40,7 +40,7 @@ class Hooks:
 
     defaults, seeds: fill a new tenant; settings first, then whatever it starts with. invite_owner: None while
     nobody can be invited. erasers: remove what is kept outside of the database, and destroy keys; the keys first.
-    listeners: hear of changes of status, such as the queue, which parks and resumes jobs.
+    listeners: take part in changes of status, such as the queue, which puts back what it had parked.
     """
 
     defaults: tuple[Filling, ...] = ()
