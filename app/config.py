@@ -7,6 +7,7 @@ import json
 import secrets
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -16,6 +17,7 @@ ResolverName = Literal["jwt", "subdomain", "custom_domain", "path", "header", "q
 RESOLVERS: tuple[ResolverName, ...] = ("jwt", "subdomain", "custom_domain", "path", "header", "query")
 ENV_PREFIX = "APP_"
 _MIN_SECRET_BYTES = 32
+STORES = ("file", "s3", "gs", "az", "memory")
 _FROM_ENVIRONMENT: dict[str, Any] = {}  # nothing is passed, so every value is read
 
 
@@ -99,10 +101,38 @@ class Settings(BaseSettings):
     data_key_ttl_s: float = Field(
         300.0, ge=1, le=86_400, description="How long one process keeps an unwrapped data key, in seconds."
     )
+    tenant_counts_ttl_s: int = Field(
+        10, ge=0, le=3600, description="How old the counts of tenants by state may be, in seconds; 0 counts each time."
+    )
     argon2_time_cost: int = Field(3, ge=1, le=20, description="Argon2id passes over the memory.")
     argon2_memory_kib: int = Field(65_536, ge=8, description="Argon2id memory for one hash, in KiB.")
     argon2_parallelism: int = Field(4, ge=1, le=32, description="Argon2id lanes.")
+    invitation_ttl_s: int = Field(604_800, ge=60, le=7_776_000, description="Life of an invitation, in seconds.")
+    impersonation_ttl_s: int = Field(
+        1_800, ge=60, le=28_800, description="Longest life of one impersonation of a member by staff, in seconds."
+    )
+    mail_server: str | None = Field(
+        None, description="SMTP server that mail goes out through; unset sends none, and development logs it."
+    )
+    mail_port: int = Field(587, ge=1, le=65_535, description="Port of the SMTP server.")
+    mail_tls: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the way to the SMTP server is kept private; `none` only for a server on this host."
+    )
+    mail_username: str | None = Field(None, description="Name to sign in to the SMTP server with; unset does not.")
+    mail_password: SecretStr | None = Field(None, description="Password for `mail_username`.")
+    mail_from: str | None = Field(None, description="Sender of every mail; required with `mail_server`.")
+    mail_timeout_s: float = Field(10.0, ge=1, le=60, description="How long the SMTP server may take, in seconds.")
     max_body_bytes: int = Field(1_048_576, ge=1_024, description="Largest request body, in bytes; more is a 413.")
+    storage_url: SecretStr = Field(
+        description="Where files lie: `file:///folder`, `s3://bucket/prefix`, `gs://…` or `az://…`; keys of a cloud "
+        "come from its own variables, such as `AWS_ACCESS_KEY_ID`."
+    )
+    max_upload_bytes: int = Field(
+        20_971_520, ge=1_024, description="Largest uploaded file, in bytes, also where a tenant may have larger ones."
+    )
+    cache_url: SecretStr | None = Field(
+        None, description="`redis://…` or `rediss://…` of a cache that all processes share; unset keeps one in each."
+    )
 
     deletion_grace_days: int = Field(
         30,
@@ -156,12 +186,37 @@ class Settings(BaseSettings):
             raise ValueError(f"each of one or more keys needs {_MIN_SECRET_BYTES} bytes; too short: {short}")
         return value
 
+    @field_validator("storage_url")
+    @classmethod
+    def _known_store(cls, value: SecretStr) -> SecretStr:
+        parts = urlsplit(value.get_secret_value())
+        if parts.scheme not in STORES:
+            raise ValueError(f"begin it with one of {', '.join(f'{scheme}://' for scheme in STORES)}")
+        if parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
+            raise ValueError("name a folder of this machine: file:///var/lib/crm/files")
+        return value
+
+    @field_validator("cache_url")
+    @classmethod
+    def _known_cache(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss"):
+            raise ValueError("begin it with redis:// or rediss://")
+        return value
+
+    @model_validator(mode="after")
+    def _keeps_files(self) -> Self:
+        if urlsplit(self.storage_url.get_secret_value()).scheme == "memory" and not self.is_development:
+            raise ValueError("APP_STORAGE_URL names this process's memory, which loses every file when it ends")
+        return self
+
     @model_validator(mode="after")
     def _can_sign(self) -> Self:
         if self.jwt_signing_kid not in self.jwt_keys:
             raise ValueError("APP_JWT_SIGNING_KID is not a key id in APP_JWT_KEYS")
         if self.master_keys_file is not None and self.master_keys is not None:
             raise ValueError("APP_MASTER_KEYS_FILE and APP_MASTER_KEYS are both set: keep one")
+        if self.mail_server is not None and self.mail_from is None:
+            raise ValueError("APP_MAIL_FROM is missing, and APP_MAIL_SERVER sends mail: say who it is from")
         if not self.resolvers and self.single_tenant is None:
             raise ValueError("APP_RESOLVERS is empty, so no request could ever name a tenant")
         return self
@@ -193,6 +248,7 @@ def development_settings(*, database_url: str, platform_database_url: str, **giv
         "resolvers": RESOLVERS,
         **({} if "jwt_keys" in given else {"jwt_keys": {"dev": secrets.token_urlsafe(48)}, "jwt_signing_kid": "dev"}),
         "secret_key": secrets.token_urlsafe(48),
+        "storage_url": "memory:///",
         **({} if {"master_keys", "master_keys_file"} & set(given) else {"master_keys": _new_master_keys()}),
     }
     values: dict[str, Any] = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -34,6 +34,8 @@ _TENANT_FIX = "leave it out: the tenant comes from the address, the tenant heade
 # A name comes back as it was sent, so neither its length nor the number of names is left to the sender.
 _MOST_ERRORS = 20
 _LONGEST_NAME = 100
+_TAKES_FILE = "_takes_file"
+View = TypeVar("View", bound=Callable[..., Any])
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -51,6 +53,17 @@ class RowIdConverter(BaseConverter):
 
     def to_url(self, value: UUID) -> str:
         return str(value)
+
+
+def takes_file(view: View) -> View:
+    """Let a route of the API be sent a file as its body, which it reads and limits itself."""
+    setattr(view, _TAKES_FILE, True)
+    return view
+
+
+def is_sent_a_file(view: Callable[..., Any] | None) -> bool:
+    """Tell whether a route takes a file in place of JSON."""
+    return bool(getattr(view, _TAKES_FILE, False))
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -81,6 +94,8 @@ def _refuse_tenant_parameter() -> None:
 
 def _refuse_unusable_body() -> None:
     if not is_api(request) or request.method not in _WITH_BODY or request.url_rule is None:
+        return
+    if is_sent_a_file(current_app.view_functions.get(request.endpoint or "")):
         return
     if not request.is_json:
         if not request.content_length and "Transfer-Encoding" not in request.headers:

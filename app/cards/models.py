@@ -9,8 +9,7 @@ from sqlalchemy import CheckConstraint, Integer, Text, Uuid
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Timestamped, one_of
-from app.files.models import File
-from tenancy.tables import TenantForeignKey, TenantIndex, TenantTable, TenantUnique, tenant_relationship
+from tenancy.tables import TenantForeignKey, TenantIndex, TenantTable, TenantUnique
 
 FIRST_YEAR, LAST_YEAR = 1800, 2200
 
@@ -87,4 +86,7 @@ class Card(TenantTable, Timestamped, Base):
     team_id: Mapped[UUID | None] = mapped_column(Uuid)
     player_id: Mapped[UUID | None] = mapped_column(Uuid)
     image_id: Mapped[UUID | None] = mapped_column(Uuid)
-    image: Mapped[File | None] = tenant_relationship("image_id", passive_deletes=True)
+
+    @property
+    def has_image(self) -> bool:
+        return self.image_id is not None

@@ -16,11 +16,12 @@ from sqlalchemy.orm import selectinload
 from app.auth.access import permits, require_principal
 from app.crm import schemas as shapes
 from app.crm.models import Company, Opportunity, Person, Stage
-from app.crm.routes import COMPANIES, PEOPLE, equal, narrowed
+from app.crm.routes import COMPANIES, PEOPLE
 from app.db import session
 from app.errors import InvalidInputError
 from app.members.permissions import Permission
 from app.pages.sheets import Sheet
+from app.rows import equal, narrowed
 from app.schemas import ListQuery
 
 blueprint = Blueprint("crm_pages", __name__)

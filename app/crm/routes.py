@@ -2,68 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
 from uuid import UUID
 
 from flask import Blueprint, url_for
-from sqlalchemy import Select, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import select
 
 from app.auth.access import permits
 from app.crm import schemas as shapes
 from app.crm.models import Company, Opportunity, Person
 from app.db import session
-from app.errors import RowNotFoundError
 from app.members.permissions import Permission
 from app.openapi import answers
 from app.paging import Sorts
-from app.schemas import Body
+from app.rows import added, changed, deleted, equal, found, narrowed
 
 blueprint = Blueprint("crm", __name__, url_prefix="/api/v1")
 
 PEOPLE = Sorts(Person, ("name", "created_at"))
 COMPANIES = Sorts(Company, ("name", "created_at"))
 OPPORTUNITIES = Sorts(Opportunity, ("name", "created_at", "amount_cents"))
-Row = TypeVar("Row", Person, Company, Opportunity)
-
-
-def _found(model: type[Row], row_id: UUID) -> Row:
-    row: Row | None = session().get(model, row_id)
-    if row is None:
-        raise RowNotFoundError
-    return row
-
-
-def _added(row: Row) -> Row:
-    session().add(row)
-    session().commit()
-    return row
-
-
-def _changed(row: Row, change: Body) -> Row:
-    for field, value in change.model_dump(exclude_unset=True).items():
-        setattr(row, field, value)
-    session().flush()
-    session().refresh(row)  # for `updated_at`, which the server sets
-    session().commit()
-    return row
-
-
-def _delete(row: Row) -> tuple[str, int]:
-    session().delete(row)
-    session().commit()
-    return "", 204
-
-
-def narrowed(rows: Select[Row], name: InstrumentedAttribute[str], part: str | None) -> Select[Row]:
-    """Keep the rows whose name has this part, in either case; None keeps all."""
-    return rows if part is None else rows.where(name.icontains(part, autoescape=True))
-
-
-def equal(rows: Select[Row], wanted: Mapping[InstrumentedAttribute[Any], object]) -> Select[Row]:
-    """Keep the rows that have each wanted value; None wants any."""
-    return rows.where(*(column == value for column, value in wanted.items() if value is not None))
 
 
 def _location(endpoint: str, row: Person | Company | Opportunity) -> dict[str, str]:
@@ -89,7 +46,7 @@ def list_people(query: shapes.PersonQuery) -> shapes.PersonList:
 @answers(201, shapes.PersonAnswer, tag="people")
 def create_person(json: shapes.NewPerson) -> tuple[shapes.PersonAnswer, int, dict[str, str]]:
     """Add a person."""
-    person = _added(Person(**json.model_dump()))
+    person = added(Person(**json.model_dump()))
     return shapes.PersonAnswer.model_validate(person), 201, _location("read_person", person)
 
 
@@ -98,7 +55,7 @@ def create_person(json: shapes.NewPerson) -> tuple[shapes.PersonAnswer, int, dic
 @answers(200, shapes.PersonAnswer, tag="people")
 def read_person(row_id: UUID) -> shapes.PersonAnswer:
     """Read one person."""
-    return shapes.PersonAnswer.model_validate(_found(Person, row_id))
+    return shapes.PersonAnswer.model_validate(found(Person, row_id))
 
 
 @blueprint.patch("/people/<uuid:row_id>")
@@ -106,7 +63,7 @@ def read_person(row_id: UUID) -> shapes.PersonAnswer:
 @answers(200, shapes.PersonAnswer, tag="people")
 def change_person(row_id: UUID, json: shapes.PersonChange) -> shapes.PersonAnswer:
     """Change some fields of a person."""
-    return shapes.PersonAnswer.model_validate(_changed(_found(Person, row_id), json))
+    return shapes.PersonAnswer.model_validate(changed(found(Person, row_id), json))
 
 
 @blueprint.delete("/people/<uuid:row_id>")
@@ -114,7 +71,7 @@ def change_person(row_id: UUID, json: shapes.PersonChange) -> shapes.PersonAnswe
 @answers(204, None, tag="people")
 def delete_person(row_id: UUID) -> tuple[str, int]:
     """Delete a person."""
-    return _delete(_found(Person, row_id))
+    return deleted(found(Person, row_id))
 
 
 # Companies -----------------------------------------------------------------------------------------------
@@ -135,7 +92,7 @@ def list_companies(query: shapes.CompanyQuery) -> shapes.CompanyList:
 @answers(201, shapes.CompanyAnswer, tag="companies")
 def create_company(json: shapes.NewCompany) -> tuple[shapes.CompanyAnswer, int, dict[str, str]]:
     """Add a company."""
-    company = _added(Company(**json.model_dump()))
+    company = added(Company(**json.model_dump()))
     return shapes.CompanyAnswer.model_validate(company), 201, _location("read_company", company)
 
 
@@ -144,7 +101,7 @@ def create_company(json: shapes.NewCompany) -> tuple[shapes.CompanyAnswer, int, 
 @answers(200, shapes.CompanyAnswer, tag="companies")
 def read_company(row_id: UUID) -> shapes.CompanyAnswer:
     """Read one company."""
-    return shapes.CompanyAnswer.model_validate(_found(Company, row_id))
+    return shapes.CompanyAnswer.model_validate(found(Company, row_id))
 
 
 @blueprint.patch("/companies/<uuid:row_id>")
@@ -152,7 +109,7 @@ def read_company(row_id: UUID) -> shapes.CompanyAnswer:
 @answers(200, shapes.CompanyAnswer, tag="companies")
 def change_company(row_id: UUID, json: shapes.CompanyChange) -> shapes.CompanyAnswer:
     """Change some fields of a company."""
-    return shapes.CompanyAnswer.model_validate(_changed(_found(Company, row_id), json))
+    return shapes.CompanyAnswer.model_validate(changed(found(Company, row_id), json))
 
 
 @blueprint.delete("/companies/<uuid:row_id>")
@@ -160,7 +117,7 @@ def change_company(row_id: UUID, json: shapes.CompanyChange) -> shapes.CompanyAn
 @answers(204, None, tag="companies")
 def delete_company(row_id: UUID) -> tuple[str, int]:
     """Delete a company."""
-    return _delete(_found(Company, row_id))
+    return deleted(found(Company, row_id))
 
 
 # Opportunities -----------------------------------------------------------------------------------------------
@@ -187,7 +144,7 @@ def list_opportunities(query: shapes.OpportunityQuery) -> shapes.OpportunityList
 @answers(201, shapes.OpportunityAnswer, tag="opportunities")
 def create_opportunity(json: shapes.NewOpportunity) -> tuple[shapes.OpportunityAnswer, int, dict[str, str]]:
     """Add an opportunity."""
-    opportunity = _added(Opportunity(**json.model_dump()))
+    opportunity = added(Opportunity(**json.model_dump()))
     return shapes.OpportunityAnswer.model_validate(opportunity), 201, _location("read_opportunity", opportunity)
 
 
@@ -196,7 +153,7 @@ def create_opportunity(json: shapes.NewOpportunity) -> tuple[shapes.OpportunityA
 @answers(200, shapes.OpportunityAnswer, tag="opportunities")
 def read_opportunity(row_id: UUID) -> shapes.OpportunityAnswer:
     """Read one opportunity."""
-    return shapes.OpportunityAnswer.model_validate(_found(Opportunity, row_id))
+    return shapes.OpportunityAnswer.model_validate(found(Opportunity, row_id))
 
 
 @blueprint.patch("/opportunities/<uuid:row_id>")
@@ -204,7 +161,7 @@ def read_opportunity(row_id: UUID) -> shapes.OpportunityAnswer:
 @answers(200, shapes.OpportunityAnswer, tag="opportunities")
 def change_opportunity(row_id: UUID, json: shapes.OpportunityChange) -> shapes.OpportunityAnswer:
     """Change some fields of an opportunity."""
-    return shapes.OpportunityAnswer.model_validate(_changed(_found(Opportunity, row_id), json))
+    return shapes.OpportunityAnswer.model_validate(changed(found(Opportunity, row_id), json))
 
 
 @blueprint.delete("/opportunities/<uuid:row_id>")
@@ -212,4 +169,4 @@ def change_opportunity(row_id: UUID, json: shapes.OpportunityChange) -> shapes.O
 @answers(204, None, tag="opportunities")
 def delete_opportunity(row_id: UUID) -> tuple[str, int]:
     """Delete an opportunity."""
-    return _delete(_found(Opportunity, row_id))
+    return deleted(found(Opportunity, row_id))

@@ -25,6 +25,7 @@ COMPLETE = {
     "APP_SECRET_KEY": "s" * 32,
     "APP_JWT_KEYS": '{"2026-11": "' + "k" * 32 + '"}',
     "APP_JWT_SIGNING_KID": "2026-11",
+    "APP_STORAGE_URL": "file:///var/lib/crm/files",
 }
 
 
@@ -65,6 +66,11 @@ def test_empty_environment_names_every_missing_variable(monkeypatch: pytest.Monk
         ("APP_ACCESS_TOKEN_TTL_S", "0"),
         ("APP_MAX_BODY_BYTES", "-1"),
         ("APP_TRUSTED_PROXIES", "many"),
+        ("APP_STORAGE_URL", "short-secret"),
+        ("APP_STORAGE_URL", "file://short-secret/files"),
+        ("APP_STORAGE_URL", "file:///"),
+        ("APP_STORAGE_URL", "memory:///"),
+        ("APP_CACHE_URL", "http://short-secret"),
     ],
 )
 def test_unusable_value_is_named_and_not_shown(environment: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -186,6 +186,7 @@ def test_a_database_given_by_urls_is_migrated_and_seeded(run: Callable[..., Prog
         "APP_SECRET_KEY": "k" * 32,
         "APP_JWT_KEYS": json.dumps({"test": "k" * 32}),
         "APP_JWT_SIGNING_KID": "test",
+        "APP_STORAGE_URL": "file:///var/lib/crm/files",
         "APP_SEED_PASSWORD": "Correct horse battery 1",
     }
 
