@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import click
+from flask import Flask
 from sqlalchemy.exc import OperationalError
 
 from app import close_app, create_app
@@ -22,6 +23,7 @@ from app.development import (
     upgrade_database,
     welcome,
 )
+from app.queue.worker import work, worker_beside
 from app.seed import ACCOUNTS, SeedError, seed
 from app.server import PortError, StopAsked, listen, serve, stop_on_signals
 from tenancy.cli.doctor import telling_options
@@ -64,6 +66,27 @@ def seed_database(password: str | None, folder: Path) -> None:
         close_app(app)
 
 
+@program.command("worker")
+@click.option("--folder", type=click.Path(path_type=Path), default=_FOLDER, show_default=True)
+def run_worker(folder: Path) -> None:
+    """Run jobs from the queue of APP_DATABASE_URL until SIGTERM; without it, from the development database's."""
+    if "APP_DATABASE_URL" not in os.environ:
+        with stop_on_signals(), open_development(folder) as development, development_app(development) as app:
+            _work(app)
+        return
+    app = create_app(read_settings())
+    try:
+        _work(app)
+    finally:
+        close_app(app)
+
+
+def _work(app: Flask) -> None:
+    click.echo("Working. Stop with Ctrl-C or SIGTERM; running jobs are finished, or given back.")
+    work(app)
+    click.echo("Stopped.")
+
+
 @program.command("doctor")
 @telling_options
 def examine(**options: Any) -> None:
@@ -82,7 +105,8 @@ def run(port: int, folder: Path) -> None:
     ):
         app.extensions["tenancy"].examine(app)
         click.echo(welcome(development, listener.getsockname()[1]))
-        serve(app, listener)
+        with worker_beside(app):
+            serve(app, listener)
 
 
 def main() -> None:

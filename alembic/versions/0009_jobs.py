@@ -73,7 +73,8 @@ BEGIN
     LOOP
         CONTINUE WHEN (SELECT count(*) FROM procrastinate_jobs r WHERE r.tenant = candidate AND r.status = 'doing')
             >= p_tenant_concurrency;
-        UPDATE procrastinate_jobs SET status = 'doing', worker_id = p_worker_id
+        -- What it was asked for by once is given up here: put back later, it would meet the next one.
+        UPDATE procrastinate_jobs SET status = 'doing', worker_id = p_worker_id, queueing_lock = NULL
         WHERE id = (SELECT j.id FROM procrastinate_jobs j
                     WHERE j.tenant = candidate AND j.status = 'todo' AND j.queue_name <> 'parked'
                       AND (j.scheduled_at IS NULL OR j.scheduled_at <= now())

@@ -40,6 +40,7 @@ class Queue:
     carrier: Carrier
     database: Database
     directory: Directory
+    settings: Settings
 
 
 def init_app(
@@ -65,7 +66,7 @@ def open_queue(
         for kid, key in settings.jwt_keys.items()
     }
     carrier = Carrier(keys, signing=settings.jwt_signing_kid, life_s=_ENVELOPE_LIFE_S)
-    return Queue(known, carrier, database, directory)
+    return Queue(known, carrier, database, directory, settings)
 
 
 def queue() -> Queue:

@@ -4,215 +4,176 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import procrastinate
+import psycopg
 from flask import Flask
-from procrastinate.exceptions import JobAborted
-from procrastinate.jobs import Job as TakenJob
-from procrastinate.manager import JobManager
-from procrastinate.retry import BaseRetryStrategy, RetryDecision
+from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
+from psycopg_pool import PoolTimeout
 from sqlalchemy import make_url
 
-from app.config import Settings
 from app.queue.asking import EXTENSION, Queue
-from app.queue.running import Taken, run_job
-from app.queue.tables import PARKED_QUEUE, SCHEMA
-from app.queue.tasks import JobInterrupted, PlatformTask, Task
-from tenancy.errors import DirectoryError, DiscardedJobError, EnvelopeRefusedError, ParkedJobError
+from app.queue.running import run_job
+from app.queue.tables import SCHEMA
+from app.queue.taking import GIVE_BACK, MOST_LOST_WORKERS, RESCUE, Fate, JobsInTurn
+from app.queue.tasks import PlatformTask, Task
 
 log = logging.getLogger(__name__)
 # A job that is due at a time is looked for this often; one that is asked for is told of at once.
 _POLL_S = 1.0
-_DIRECTORY_WAIT = timedelta(seconds=10)
-# A job that has taken this many workers down with it is not tried again.
-_MOST_LOST_WORKERS = 3
-_TAKE = """
-    SELECT id, status, task_name, priority, lock, queueing_lock, scheduled_at, queue_name, attempts, worker_id,
-           '{}'::jsonb AS args, args AS hidden_args, tenant
-    FROM jobs.take_job_in_turn(%(worker_id)s, %(tenant_concurrency)s)
-"""
-# Of workers that stopped telling that they live. `args` counts them, beside the attempts.
-_RESCUE = """
-    UPDATE jobs.procrastinate_jobs j
-    SET status = CASE WHEN coalesce((j.args->>'lost')::int, 0) + 1 >= %(most)s THEN 'failed' ELSE 'todo'
-                 END::jobs.procrastinate_job_status,
-        args = j.args || jsonb_build_object('lost', coalesce((j.args->>'lost')::int, 0) + 1),
-        worker_id = NULL, abort_requested = false
-    WHERE j.status = 'doing' AND NOT EXISTS (
-        SELECT FROM jobs.procrastinate_workers w
-        WHERE w.id = j.worker_id AND w.last_heartbeat > now() - make_interval(secs => %(stalled_after_s)s))
-    RETURNING j.id, j.task_name, j.status::text AS status
-"""
-
-
-class _InTurn(JobManager):
-    """Takes jobs by the queue's own turns. What they carry is kept from Procrastinate, which would log it."""
-
-    def __init__(self, connector: procrastinate.BaseConnector, tenant_concurrency: int) -> None:
-        super().__init__(connector)
-        self._tenant_concurrency = tenant_concurrency
-        self._taken: dict[int, Taken] = {}
-
-    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> TakenJob | None:
-        row = await self.connector.execute_query_one_async(
-            query=_TAKE, worker_id=worker_id, tenant_concurrency=self._tenant_concurrency
-        )
-        if row["id"] is None:
-            return None
-        args = {name: value for name, value in row["hidden_args"].items() if name != "lost"}
-        self._taken[row["id"]] = Taken(row["id"], row["task_name"], row["tenant"], row["attempts"], args)
-        return TakenJob.from_row(row)
-
-    def pop(self, job_id: int) -> Taken:
-        return self._taken.pop(job_id)
-
-
-class _Fate(BaseRetryStrategy):
-    """What becomes of a job that raised."""
-
-    def __init__(self, task: Task | PlatformTask) -> None:
-        self._task = task
-
-    def get_retry_decision(self, *, exception: BaseException, job: TakenJob) -> RetryDecision | None:
-        match exception:
-            case ParkedJobError():
-                log.info("job.parked", extra={"job_id": job.id, "task": job.task_name})
-                return RetryDecision(queue=PARKED_QUEUE)
-            case DiscardedJobError() | EnvelopeRefusedError():
-                log.error("job.discarded", extra={"job_id": job.id, "task": job.task_name, "why": exception.message})
-                return None
-            case JobInterrupted():
-                return RetryDecision()
-            case DirectoryError():
-                return RetryDecision(retry_at=datetime.now(UTC) + _DIRECTORY_WAIT)
-            case JobAborted():
-                return None
-        wait = self._task.retry.after(job.attempts)
-        return None if wait is None else RetryDecision(retry_at=datetime.now(UTC) + wait)
+_RECONNECT_S = 2.0
+# What a job that was asked to stop is left to come to an end in, after the time that the settings give it.
+_LAST_MOMENT_S = 1.0
 
 
 class JobWorker:
-    """Runs the jobs of one application until it is stopped.
+    """Runs the jobs of one application until it is stopped; a database that goes away is waited for."""
 
-    Ends with its running jobs done, or after `job_stop_timeout_s` without them: they are then given back,
-    and the process that holds their transactions has to end.
-    """
-
-    def __init__(self, app: Flask, settings: Settings) -> None:
+    def __init__(self, app: Flask) -> None:
         found: Queue = app.extensions[EXTENSION]
         self._app = app
         self._queue = found
-        self._settings = settings
+        self._settings = found.settings
+        self._conninfo = _conninfo(found.settings.platform_database_url.get_secret_value())
         self._worker: Worker | None = None
         self._is_stopping = threading.Event()
-        self._has_started = threading.Event()
+        self._lock = threading.Lock()
 
-    def run(self, *, handle_signals: bool) -> None:
-        """Work until stopped. handle_signals: stop on SIGTERM and SIGINT; in the main thread only."""
-        asyncio.run(self._run(handle_signals=handle_signals))
+    def run(self, *, is_main: bool) -> None:
+        """Work until stopped, and until the jobs that run then have ended.
+
+        is_main: the process is the worker's own: stop on SIGTERM and SIGINT, and when jobs have not ended in
+        `job_stop_timeout_s`, give them back and end the process that holds their transactions.
+        """
+        asyncio.run(self._run(is_main=is_main))
 
     def stop(self) -> None:
-        """Take no more jobs; `run` returns when those that run have ended. From any thread."""
-        self._is_stopping.set()
-        if self._worker is not None:
-            self._worker.stop()  # type: ignore[no-untyped-call]  # Procrastinate's own are untyped
+        """Take no more jobs. From any thread."""
+        with self._lock:
+            self._is_stopping.set()
+            if self._worker is not None:
+                self._worker.stop()  # type: ignore[no-untyped-call]
 
-    def wait_until_started(self, timeout_s: float) -> bool:
-        return self._has_started.wait(timeout_s)
+    async def _run(self, *, is_main: bool) -> None:
+        if is_main:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self._stop_process)
+        while not self._is_stopping.is_set():
+            try:
+                await self._work()
+            except (ConnectorException, PoolTimeout) as error:
+                log.warning("worker.database_away", extra={"error": repr(error.__cause__ or error)})
+                await asyncio.sleep(_RECONNECT_S)
 
-    async def _run(self, *, handle_signals: bool) -> None:
+    async def _work(self) -> None:
+        """Work until stopped, or until the connection is lost."""
         settings = self._settings
         connector = procrastinate.PsycopgConnector(
-            conninfo=_conninfo(settings.platform_database_url.get_secret_value()),
+            conninfo=self._conninfo,
             kwargs={"options": f"-c search_path={SCHEMA},pg_catalog", "application_name": "crm worker"},
             min_size=1,
             max_size=4,
+            timeout=10.0,
         )
-        tasks = procrastinate.App(connector=connector)
-        tasks.job_manager = manager = _InTurn(connector, settings.job_tenant_concurrency)
-        tasks.tasks.clear()
+        known = procrastinate.App(connector=connector)
+        known.job_manager = taking = JobsInTurn(connector, settings.job_tenant_concurrency)
+        known.tasks.clear()
         for task in self._queue.tasks.values():
-            self._register(tasks, task, manager)
-        async with tasks.open_async():
-            self._worker = Worker(
-                tasks,
+            self._register(known, task, taking)
+        async with known.open_async():
+            worker = Worker(
+                known,
                 name="crm",
                 concurrency=settings.job_concurrency,
                 fetch_job_polling_interval=_POLL_S,
                 shutdown_graceful_timeout=settings.job_stop_timeout_s,
                 update_heartbeat_interval=settings.job_stalled_after_s / 3,
                 stalled_worker_timeout=settings.job_stalled_after_s,
-                install_signal_handlers=handle_signals,
+                install_signal_handlers=False,
             )
             rescuing = asyncio.create_task(self._rescue(connector), name="rescue stalled jobs")
+            running = asyncio.create_task(worker.run(), name="worker")  # type: ignore[no-untyped-call]
+            # It forgets, as it begins, that it was stopped before.
+            await asyncio.sleep(0)
+            with self._lock:
+                self._worker = worker
+                if self._is_stopping.is_set():
+                    worker.stop()  # type: ignore[no-untyped-call]
             try:
-                if not self._is_stopping.is_set():
-                    await self._worker.run()  # type: ignore[no-untyped-call]
+                await running
             finally:
+                self._worker = None
                 rescuing.cancel()
                 with suppress(asyncio.CancelledError):
                     await rescuing
 
-    def _register(self, tasks: procrastinate.App, task: Task | PlatformTask, manager: _InTurn) -> None:
-        def run(context: procrastinate.JobContext, /, timestamp: int | None = None) -> None:  # noqa: ARG001
-            if context.job.id is None:
-                raise LookupError("a job without an id was taken")
+    def _register(self, known: procrastinate.App, task: Task | PlatformTask, taking: JobsInTurn) -> None:
+        def run(context: procrastinate.JobContext, /, timestamp: int | None = None) -> None:
             with self._app.app_context():
-                run_job(self._queue, manager.pop(context.job.id), is_stopping=context.should_abort)
+                run_job(self._queue, taking.pop(context.job), is_stopping=context.should_abort)
 
-        make = tasks.task(name=task.name, pass_context=True, retry=_Fate(task), queueing_lock=_lock_of(task))
+        is_periodic = isinstance(task, PlatformTask) and task.cron is not None
+        # The clock asks for nothing that still waits.
+        make = known.task(
+            name=task.name, pass_context=True, retry=Fate(task), queueing_lock=task.name if is_periodic else None
+        )
         made = make(run)
         if isinstance(task, PlatformTask) and task.cron is not None:
-            tasks.periodic(cron=task.cron)(made)  # type: ignore[arg-type]  # its timestamp is passed by name
+            known.periodic(cron=task.cron)(made)
 
     async def _rescue(self, connector: procrastinate.PsycopgConnector) -> None:
-        """Give back the jobs of workers that have died, for as long as this one lives."""
-        self._has_started.set()
+        """Put back the jobs of workers that have died, for as long as this one lives."""
         while True:
-            try:
-                lost = await connector.execute_query_all_async(
-                    _RESCUE, most=_MOST_LOST_WORKERS, stalled_after_s=self._settings.job_stalled_after_s
+            with suppress(ConnectorException):  # the worker meets it too, and says so
+                rescued = await connector.execute_query_all_async(
+                    RESCUE, most=MOST_LOST_WORKERS, stalled_after_s=self._settings.job_stalled_after_s
                 )
-            except procrastinate.exceptions.ConnectorException:
-                log.warning("jobs.rescue_failed", exc_info=True)
-            else:
-                for row in lost:
-                    log.warning(
-                        "job.rescued", extra={"job_id": row["id"], "task": row["task_name"], "as": row["status"]}
-                    )
+                for row in rescued:
+                    found = {"job_id": row["id"], "task": row["task_name"], "status": row["status"]}
+                    log.warning("job.rescued", extra=found)
             await asyncio.sleep(self._settings.job_stalled_after_s / 3)
+
+    def _stop_process(self) -> None:
+        self.stop()
+        timer = threading.Timer(self._settings.job_stop_timeout_s + _LAST_MOMENT_S, self._give_back)
+        timer.daemon = True
+        timer.start()
+
+    def _give_back(self) -> None:
+        """End the process, and with it the transactions of the jobs that still run; others may take these."""
+        worker = self._worker
+        if worker is None or worker.worker_id is None:
+            return
+        try:
+            with psycopg.connect(self._conninfo) as connection:
+                given = connection.execute(GIVE_BACK, {"worker_id": worker.worker_id}).fetchall()
+            log.warning("worker.gave_back", extra={"job_ids": [row[0] for row in given]})
+        finally:
+            os._exit(0)
 
 
 @contextmanager
-def worker_beside(app: Flask, settings: Settings) -> Iterator[JobWorker]:
+def worker_beside(app: Flask) -> Iterator[JobWorker]:
     """Run a worker in a thread of this process for as long as the block; for development."""
-    worker = JobWorker(app, settings)
-    thread = threading.Thread(target=worker.run, kwargs={"handle_signals": False}, name="worker", daemon=True)
+    worker = JobWorker(app)
+    thread = threading.Thread(target=worker.run, kwargs={"is_main": False}, name="worker", daemon=True)
     thread.start()
     try:
-        worker.wait_until_started(10)
         yield worker
     finally:
         worker.stop()
-        thread.join(settings.job_stop_timeout_s + 1)
-        if thread.is_alive():
-            log.warning("worker.left_behind")
+        thread.join()
 
 
-def work(app: Flask, settings: Settings) -> None:
-    """Run a worker in this process until SIGTERM or SIGINT; jobs that do not end in time are given back."""
-    JobWorker(app, settings).run(handle_signals=True)
-
-
-def _lock_of(task: Task | PlatformTask) -> str | None:
-    """A periodic task is not asked for again while it still waits."""
-    return task.name if isinstance(task, PlatformTask) and task.cron is not None else None
+def work(app: Flask) -> None:
+    """Run a worker as this process, until SIGTERM or SIGINT."""
+    JobWorker(app).run(is_main=True)
 
 
 def _conninfo(url: str) -> str:

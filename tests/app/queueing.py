@@ -33,9 +33,9 @@ def give_tasks(app: Flask, *tasks: Task | PlatformTask) -> Queue:
 
 
 @contextmanager
-def working(app: Flask, settings: Settings) -> Iterator[JobWorker]:
-    worker = JobWorker(app, settings)
-    thread = threading.Thread(target=worker.run, kwargs={"handle_signals": False})
+def working(app: Flask) -> Iterator[JobWorker]:
+    worker = JobWorker(app)
+    thread = threading.Thread(target=worker.run, kwargs={"is_main": False})
     thread.start()
     try:
         yield worker

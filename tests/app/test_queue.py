@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -52,7 +52,7 @@ class Place:
 
     def run(self) -> None:
         """Work until nothing waits that may run now."""
-        with working(self.app, self.settings):
+        with working(self.app):
             eventually(self._is_quiet)
 
     def _is_quiet(self) -> bool:
@@ -173,7 +173,8 @@ def test_job_of_higher_priority_goes_first_among_its_tenants_own(place: Place) -
     ask(place, acme, word="low")
     ask(place, acme, word="high", priority=5)
 
-    place.settings = place.settings.model_copy(update={"job_tenant_concurrency": 1})
+    settings = place.queue.settings.model_copy(update={"job_tenant_concurrency": 1})
+    place.app.extensions["queue"] = replace(place.queue, settings=settings)
     place.run()
 
     assert place.notes.seen == [(acme, "high"), (acme, "low")]
