@@ -11,8 +11,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Table, event, inspect, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Table, event, func, insert, inspect, select
 from sqlalchemy.orm import Mapper, QueryableAttribute, Session, SessionTransaction, scoped_session, sessionmaker
 
 from tenancy.context import require_tenant
@@ -38,9 +37,13 @@ class _Keys:
 
     @property
     def current(self) -> int | None:
-        """The version that seals: the highest; None when there is none, or it was destroyed."""
-        version = max(self.wrapped, default=None)
-        return None if version is None or self.wrapped[version] is None else version
+        """The version that seals: the highest; None when there is none, or they were destroyed."""
+        return None if self.is_destroyed else max(self.wrapped, default=None)
+
+    @property
+    def is_destroyed(self) -> bool:
+        """Whether the keys were destroyed: then one that was made at the same moment does not count either."""
+        return None in self.wrapped.values()
 
 
 class Keyring:
@@ -87,7 +90,7 @@ class Keyring:
         """
         keys = self._keys(session, place.tenant)
         if not keys.wrapped:
-            self._make(session, place.tenant, 1)
+            self._make(session, place.tenant, is_first=True)
             keys = self._keys(session, place.tenant)
         version = keys.current
         if version is None:
@@ -152,13 +155,17 @@ class Keyring:
         Other processes seal with the one before for `ttl_s` at most.
         Raises: KeyDestroyedError - the tenant's keys were destroyed, and it gets no others.
         """
-        tenant = require_tenant()
-        keys = self._read(session, tenant)
-        if keys.wrapped and keys.current is None:
-            raise _destroyed(tenant)
-        version = max(keys.wrapped, default=0) + 1
-        self._make(session, tenant, version)
-        return version
+        return self._make(session, require_tenant(), is_first=False)
+
+    def current_version(self, session: Session) -> int | None:
+        """Return the version that seals for the tenant in scope; None when it has no key yet.
+
+        Raises: KeyDestroyedError
+        """
+        keys = self._keys(session, require_tenant())
+        if keys.is_destroyed:
+            raise _destroyed(require_tenant())
+        return keys.current
 
     def forget(self, tenant: UUID) -> None:
         """Let go of a tenant's unwrapped keys, in this process."""
@@ -210,31 +217,40 @@ class Keyring:
         found = keys.ciphers.get(version)
         if found is None:
             wrapped = keys.wrapped[version]
-            if wrapped is None:
+            if wrapped is None or keys.is_destroyed:
                 raise _destroyed(tenant)
             self.unwraps += 1
             found = AESGCM(self.store.unwrap(wrapped, context=self.context(tenant, version)))
             keys.ciphers[version] = found
         return found
 
-    def _make(self, session: Session, tenant: UUID, version: int) -> None:
-        """Add a data key in the session's transaction; where another was faster, it is theirs that counts.
+    def _make(self, session: Session, tenant: UUID, *, is_first: bool) -> int:
+        """Add a data key in the session's transaction; is_first: unless somebody has been faster.
 
-        What it seals is rolled back with it: it is not kept for others before it is committed.
+        What it seals is rolled back with it, so it is not kept for others before it is committed.
         """
+        lock_keys(session, tenant)
+        known = self._read(session, tenant)
+        if known.is_destroyed:
+            raise _destroyed(tenant)
+        if is_first and known.wrapped:
+            return max(known.wrapped)
+        version = max(known.wrapped, default=0) + 1
         wrapped = self.store.wrap(os.urandom(KEY_BYTES), context=self.context(tenant, version))
+        values = {"version": version, "master_key_id": wrapped.master_key_id, "wrapped": wrapped.data}
         with session.no_autoflush:
-            session.execute(
-                insert(self.table)
-                .values(tenant_id=tenant, version=version, master_key_id=wrapped.master_key_id, wrapped=wrapped.data)
-                .on_conflict_do_nothing(index_elements=["tenant_id", "version"])
-            )
+            session.execute(insert(self.table).values(tenant_id=tenant, **values))
         self.forget(tenant)
-        if session.info.setdefault(_UNCOMMITTED, {}) == {} and not event.contains(
-            session, "after_transaction_end", _forget_uncommitted
-        ):
+        session.info.setdefault(_UNCOMMITTED, {}).pop(tenant, None)
+        if not event.contains(session, "after_transaction_end", _forget_uncommitted):
             event.listen(session, "after_transaction_end", _forget_uncommitted)
-        session.info[_UNCOMMITTED].pop(tenant, None)
+        return version
+
+
+def lock_keys(session: Session, tenant: UUID) -> None:
+    """Let nobody else make or destroy keys of the tenant until the transaction ends."""
+    with session.no_autoflush:
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"tenancy data keys {tenant}", 0))))
 
 
 def _forget_uncommitted(session: Session, transaction: SessionTransaction) -> None:

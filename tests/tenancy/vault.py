@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import MetaData, Text, create_engine, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.pool import NullPool
 
+from tenancy.binding import create_tenant_engine
+from tenancy.context import platform_scope, tenant_scope
 from tenancy.directory import TenantMixin
-from tenancy.encryption import DataKeyMixin, EncryptedJSON, LocalKeys, MasterKeys, Wrapped, encrypted_column
+from tenancy.embedded import Server, Template, make_template
+from tenancy.encryption import DataKeyMixin, EncryptedJSON, Keyring, LocalKeys, MasterKeys, Wrapped, encrypted_column
 from tenancy.encryption.stores import Context
 from tenancy.errors import KeyStoreError
 from tenancy.rls import guard_sql, guarded, install_sql
-from tenancy.tables import TenantForeignKey, TenantTable, registry_table
-from tests.conftest import ROLES, bootstrap
+from tenancy.session import TenantSession, tenant_sessionmaker
+from tenancy.tables import TenantForeignKey, TenantTable, new_id, registry_table
+from tests.conftest import ROLES, Database, bootstrap
 
 
 class Base(DeclarativeBase):
@@ -91,3 +101,70 @@ def build(url: str) -> None:
         for table in guarded(Base.metadata):
             for statement in guard_sql(table, ROLES):
                 connection.execute(text(statement))
+
+
+@dataclass(frozen=True)
+class Vault:
+    """A database with these tables, and all that reaches it. `truth` is a superuser's connection, in autocommit."""
+
+    database: Database
+    store: CountingKeys
+    keyring: Keyring
+    sessions: sessionmaker[TenantSession]
+    staff: sessionmaker[TenantSession]
+    truth: psycopg.Connection[tuple[Any, ...]]
+
+    @contextmanager
+    def acting(self, tenant: UUID) -> Iterator[TenantSession]:
+        """A session of the tenant, committed at the end."""
+        with tenant_scope(tenant), self.sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def as_staff(self, tenant: UUID) -> Iterator[TenantSession]:
+        """A session of the platform in the tenant, which commits by itself."""
+        with platform_scope(actor="ana", reason="test"), tenant_scope(tenant), self.staff() as session:
+            yield session
+
+    def add(self, tenant: UUID, note: str | None = "a secret", **values: Any) -> UUID:
+        with self.acting(tenant) as session:
+            patient = Patient(id=new_id(), name="Ada", note=note, **values)
+            session.add(patient)
+            return patient.id
+
+    def read(self, tenant: UUID, patient_id: UUID) -> Any:
+        with self.acting(tenant) as session:
+            return session.get_one(Patient, patient_id).note
+
+    def stored(self, patient_id: UUID, column: str = "note") -> bytes:
+        row = self.truth.execute(f"SELECT {column} FROM patients WHERE id = %s", [patient_id]).fetchone()
+        assert row is not None
+        return bytes(row[0])
+
+    def another(self) -> Keyring:
+        """The keyring of another process, with the same store; it serves no session yet."""
+        return Keyring(DataKey, self.store)
+
+
+def vault_template(server: Server) -> Template:
+    sources = [*Path("tenancy/rls").glob("*.py"), Path("tenancy/encryption/models.py"), Path(__file__)]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:12]
+    return make_template(server, f"vault_{digest}", build)
+
+
+@contextmanager
+def open_vault(server: Server, worker: str, **options: Any) -> Iterator[Vault]:
+    """A vault of the test's own. options: those of its keyring."""
+    template = vault_template(server)
+    database = Database(server, template.clone(f"vault_{worker}"))
+    engines = [create_tenant_engine(database.url(role)) for role in (ROLES.app, ROLES.platform)]
+    store = CountingKeys()
+    keyring = Keyring(DataKey, store, **options)
+    sessions, staff = (tenant_sessionmaker(engine) for engine in engines)
+    keyring.serve(sessions, staff)
+    with database.connect("postgres") as truth:
+        truth.autocommit = True
+        yield Vault(database, store, keyring, sessions, staff, truth)
+    for engine in engines:
+        engine.dispose()
+    template.drop(database.name)
