@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from app.admin.access import staff_may
 from app.admin.blueprint import blueprint
@@ -16,8 +15,7 @@ from app.plans.schemas import PlanAnswer, PlanVersionAnswer, PlanVersionList, Re
 from app.plans.standing import standings
 from app.schemas import Body, Query, Text
 from app.staff.permissions import StaffPermission
-
-Reason = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+from app.staff.schemas import Reason
 
 
 class PlanMove(Body):

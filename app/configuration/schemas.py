@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from app.schemas import Answer, Body, ListQuery, Text
-
-Reason = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+from app.schemas import Answer, Body, ListQuery, Name, Text
 
 
 class NewValue(Body):
     """What to set a key to."""
 
     value: Any = Field(description="A value of the key's type.")
-    reason: Reason | None = None
+    reason: Name | None = None
 
 
 class Restoring(Body):
     """Why a change is taken back."""
 
-    reason: Reason | None = None
+    reason: Name | None = None
 
 
 class ChangeQuery(ListQuery):
