@@ -8,7 +8,7 @@ from flask import Flask
 from sqlalchemy.orm import Session
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import caches, http, openapi, pages
+from app import caches, http, mail, openapi, pages
 from app.admin import routes as admin_routes
 from app.admin import stats
 from app.audit import requests

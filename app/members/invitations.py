@@ -1,0 +1,296 @@
+"""Invitations: made, sent anew, revoked and accepted."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from flask import Flask, current_app
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app import mail
+from app.audit.actors import Actor, ActorKind, acting_as
+from app.audit.entries import record
+from app.auth.desk import Desk
+from app.auth.passwords import refuse_weak
+from app.config import Settings
+from app.configuration.keys import PASSWORD_POLICY
+from app.configuration.operations import setting_of
+from app.errors import FieldError, ForbiddenError, ProblemError, TakenError
+from app.members.models import Account, Invitation, Member, account_of_email, invitation_by_hash
+from app.members.operations import check_rank
+from app.members.permissions import Role
+from tenancy.context import account_scope, tenant_scope
+from tenancy.directory import Reference, TenantRecord
+from tenancy.tables import new_id
+
+log = logging.getLogger(__name__)
+
+_EXTENSION = "invitation_ttl"
+
+
+class InvitationEndedError(ProblemError):
+    """The token opens nothing: unknown, used, revoked, replaced, expired, of a closed tenant, or somebody else's."""
+
+    code = 404
+    kind = "invitation_ended"
+
+    def __init__(self) -> None:
+        super().__init__("This invitation no longer counts: ask whoever invited you to send it anew.")
+
+
+class MailUnavailableError(ProblemError):
+    """No mail can go out, and an invitation reaches people by nothing else."""
+
+    code = 503
+    kind = "mail_unavailable"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An invitation that was sent. link: only in development, where whoever asks runs the program."""
+
+    invitation: Invitation
+    link: str | None
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.extensions[_EXTENSION] = timedelta(seconds=settings.invitation_ttl_s)
+
+
+def invite(session: Session, *, email: str, role: Role, by: Member, link_of: Callable[[str], str]) -> Sent:
+    """Invite an address, and send the invitation; says nothing of whether the address has an account.
+
+    by: the member who invites. link_of: the address of the page for a token. Commits, so that no connection is held
+    while the mail goes out.
+    Raises: ForbiddenError - the role is above hers. TakenError - the address is a member's, or is invited already.
+    MailUnavailableError - no mail can go out; nothing is left behind.
+    """
+    check_rank(by, role)
+    _check_mail()
+    if session.scalar(select(Member.id).where(Member.email == email)) is not None:
+        raise _taken("is a member's here already")
+    token = _new_token()
+    invitation = Invitation(
+        id=new_id(),
+        email=email,
+        role=role,
+        token_hash=_hash(token),
+        expires_at=datetime.now(UTC) + _ttl(),
+        invited_by=by.account_id,
+    )
+    _clear_expired(session, email)
+    session.add(invitation)
+    record(session, "member.invited", target=("invitation", invitation.id), after={"email": email, "role": role})
+    try:
+        session.commit()
+    except IntegrityError:
+        session.rollback()
+        raise _taken("is invited already: send that invitation anew") from None
+    return _send(invitation, token, link_of)
+
+
+def send_anew(session: Session, invitation_id: UUID, *, by: Member, link_of: Callable[[str], str]) -> Sent | None:
+    """Send an open invitation with a new token and a new life; the old token is dead. None: there is no open one."""
+    _check_mail()
+    invitation = _open(session, invitation_id)
+    if invitation is None:
+        return None
+    check_rank(by, Role(invitation.role))
+    token = _new_token()
+    invitation.token_hash = _hash(token)
+    invitation.expires_at = datetime.now(UTC) + _ttl()
+    invitation.invited_by = by.account_id
+    record(session, "invitation.sent_anew", target=("invitation", invitation.id), after={"email": invitation.email})
+    session.commit()
+    return _send(invitation, token, link_of)
+
+
+def revoke(session: Session, invitation_id: UUID) -> bool:
+    """Revoke an open invitation; False when there is no open one."""
+    invitation = _open(session, invitation_id)
+    if invitation is None:
+        return False
+    invitation.revoked_at = datetime.now(UTC)
+    record(session, "invitation.revoked", target=("invitation", invitation.id), before={"email": invitation.email})
+    return True
+
+
+def _open(session: Session, invitation_id: UUID) -> Invitation | None:
+    wanted = (Invitation.id == invitation_id, Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
+    return session.scalar(select(Invitation).where(*wanted).with_for_update())
+
+
+def _clear_expired(session: Session, email: str) -> None:
+    """An invitation that has run out does not stand in the way of the next."""
+    ended = (Invitation.email == email, Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
+    for old in session.scalars(select(Invitation).where(*ended, Invitation.expires_at < datetime.now(UTC))):
+        old.revoked_at = datetime.now(UTC)
+    session.flush()
+
+
+# Accepting --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Somebody who has just become a member."""
+
+    tenant: TenantRecord
+    account_id: UUID
+
+
+def accept_with_password(desk: Desk, token: str, password: str) -> Accepted:
+    """Become a member as whoever the invitation was sent to; an account is made if the address has none.
+
+    The password is the account's; a new one must be as strong as the tenant asks for.
+    Raises: InvitationEndedError. TakenError - the address has an account with another password, or is a member
+    already. InvalidInputError - the password is too weak.
+    """
+    tenant, invitation = _find(desk, token)
+    found = desk.look_up(account_of_email, invitation.email)
+    if not found:
+        with tenant_scope(tenant), desk.database.sessions() as session:
+            refuse_weak(password, setting_of(session, PASSWORD_POLICY), field="password")
+        account = Account(id=new_id(), email=invitation.email, password_hash=desk.passwords.hash(password))
+        return _join(desk, tenant, invitation, token, account.id, new=account)
+    account_id: UUID = found[0].id
+    with account_scope(account_id), desk.database.sessions() as session:
+        stored = session.scalar(select(Account.password_hash).where(Account.id == account_id))
+    if not desk.passwords.check(stored, password):
+        raise _password_refused()
+    return _join(desk, tenant, invitation, token, account_id)
+
+
+def accept_as(desk: Desk, token: str, account_id: UUID) -> Accepted:
+    """Become a member as an account that is signed in somewhere; its address must be the one invited.
+
+    Raises: InvitationEndedError, TakenError
+    """
+    tenant, invitation = _find(desk, token)
+    with account_scope(account_id), desk.database.sessions() as session:
+        email = session.scalar(select(Account.email).where(Account.id == account_id))
+    if email != invitation.email:
+        raise InvitationEndedError
+    return _join(desk, tenant, invitation, token, account_id)
+
+
+def _find(desk: Desk, token: str) -> tuple[TenantRecord, Invitation]:
+    found = desk.look_up(invitation_by_hash, _hash(token))
+    tenant = desk.directory.find(Reference("id", str(found[0].tenant_id))) if found else None
+    if tenant is None or tenant.status != "active":
+        raise InvitationEndedError
+    with tenant_scope(tenant), desk.database.sessions(expire_on_commit=False) as session:
+        invitation: Invitation | None = session.get(Invitation, found[0].id)
+        if invitation is None or not _counts(invitation, token):
+            raise InvitationEndedError
+        session.expunge(invitation)
+    return tenant, invitation
+
+
+def _counts(invitation: Invitation, token: str) -> bool:
+    is_open = invitation.accepted_at is None and invitation.revoked_at is None
+    return is_open and invitation.token_hash == _hash(token) and invitation.expires_at > datetime.now(UTC)
+
+
+def _join(
+    desk: Desk, tenant: TenantRecord, wanted: Invitation, token: str, account_id: UUID, *, new: Account | None = None
+) -> Accepted:
+    herself = Actor(ActorKind.ACCOUNT, str(account_id), wanted.email)
+    try:
+        with (
+            acting_as(herself),
+            tenant_scope(tenant, account=account_id),
+            desk.database.sessions.begin() as session,
+        ):
+            # The lock comes first: of two acceptances at one moment, the second must see the first.
+            invitation = _open(session, wanted.id)
+            if invitation is None or not _counts(invitation, token):
+                raise InvitationEndedError
+            if new is not None:
+                session.add(new)
+                session.flush()
+            member = Member(id=new_id(), account_id=account_id, email=wanted.email, role=invitation.role)
+            _count_member(session)
+            session.add(member)
+            invitation.accepted_at = datetime.now(UTC)
+            joined = {"email": member.email, "role": member.role, "invitation_id": invitation.id}
+            record(session, "member.joined", target=("member", member.id), after=joined)
+    except IntegrityError as error:
+        constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+        if constraint == "uq_accounts_email":  # made by somebody else since it was looked up
+            raise _password_refused() from None
+        if constraint == "uq_members_tenant_id_account_id":
+            raise TakenError("You are a member of this tenant already: sign in.") from None
+        raise
+    return Accepted(tenant, account_id)
+
+
+def _count_member(_session: Session) -> None:
+    """The quota on a tenant's people is taken here, in the transaction in which one more joins."""
+
+
+def _password_refused() -> TakenError:
+    return TakenError(
+        "The invited address cannot be used with this password.",
+        errors=[FieldError(field="password", message="send the password this address already has here")],
+    )
+
+
+# Sending ----------------------------------------------------------------------------------------------
+
+
+def _send(invitation: Invitation, token: str, link_of: Callable[[str], str]) -> Sent:
+    link = link_of(token)
+    try:
+        mail.send(
+            to=invitation.email,
+            subject="You are invited",
+            body=f"You are invited to join as {invitation.role}. Accept before {invitation.expires_at:%Y-%m-%d %H:%M} "
+            f"UTC:\n\n{link}\n\nIf you did not expect this, leave it unanswered.\n",
+        )
+    except mail.MailError as error:
+        raise MailUnavailableError(f"The invitation is kept, but {error}: send it anew later.") from None
+    # Whoever holds the link can take the address for her own, and the account with it: the inviter must not, but
+    # in development, where she could read it in the log as well.
+    return Sent(invitation, link if mail.is_development() and not mail.can_send() else None)
+
+
+def _check_mail() -> None:
+    if not mail.can_send() and not mail.is_development():
+        raise MailUnavailableError("Invitations go out by mail, and this service has no mail server: ask its operator.")
+
+
+def _taken(what: str) -> TakenError:
+    return TakenError("This address cannot be invited.", errors=[FieldError(field="email", message=what)])
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _ttl() -> timedelta:
+    found: timedelta = current_app.extensions[_EXTENSION]
+    return found
+
+
+def require_member(session: Session, member_id: UUID) -> Member:
+    """Return the member who asks, as she stands now.
+
+    Raises: ForbiddenError - she was removed meanwhile.
+    """
+    found: Member | None = session.get(Member, member_id)
+    if found is None:
+        raise ForbiddenError("You are no member of this tenant any more.")
+    return found
