@@ -35,6 +35,7 @@ _TENANT_FIX = "leave it out: the tenant comes from the address, the tenant heade
 _MOST_ERRORS = 20
 _LONGEST_NAME = 100
 _TAKES_FILE = "_takes_file"
+_GIVES_FILE = "_gives_file"
 View = TypeVar("View", bound=Callable[..., Any])
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -56,14 +57,25 @@ class RowIdConverter(BaseConverter):
 
 
 def takes_file(view: View) -> View:
-    """Let a route of the API be sent a file as its body, which it reads and limits itself."""
+    """Let a route of the API be sent a picture as its body, which it reads and limits itself."""
     setattr(view, _TAKES_FILE, True)
     return view
 
 
-def is_sent_a_file(view: Callable[..., Any] | None) -> bool:
-    """Tell whether a route takes a file in place of JSON."""
+def gives_file(view: View) -> View:
+    """Say of a route of the API that it answers with a picture; for its description."""
+    setattr(view, _GIVES_FILE, True)
+    return view
+
+
+def takes_a_file(view: Callable[..., Any] | None) -> bool:
+    """Tell whether a route was marked by `takes_file`."""
     return bool(getattr(view, _TAKES_FILE, False))
+
+
+def gives_a_file(view: Callable[..., Any] | None) -> bool:
+    """Tell whether a route was marked by `gives_file`."""
+    return bool(getattr(view, _GIVES_FILE, False))
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -95,7 +107,7 @@ def _refuse_tenant_parameter() -> None:
 def _refuse_unusable_body() -> None:
     if not is_api(request) or request.method not in _WITH_BODY or request.url_rule is None:
         return
-    if is_sent_a_file(current_app.view_functions.get(request.endpoint or "")):
+    if takes_a_file(current_app.view_functions.get(request.endpoint or "")):
         return
     if not request.is_json:
         if not request.content_length and "Transfer-Encoding" not in request.headers:

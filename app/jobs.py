@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from app.files import jobs as file_jobs
 from app.queue import upkeep
 from app.queue.tasks import PlatformTask, Task
 
-TASKS: tuple[Task | PlatformTask, ...] = (upkeep.sweep_parked, upkeep.remove_old)
+TASKS: tuple[Task | PlatformTask, ...] = (upkeep.sweep_parked, upkeep.remove_old, file_jobs.tidy_files)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, render_template_string, request
+from flask import Blueprint, Response, current_app, jsonify, render_template_string, request
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
 from spectree import Response as Responses
@@ -15,11 +16,12 @@ from spectree.models import SecureType, SecuritySchemeData
 
 from app.auth.access import without_tenant
 from app.errors import Problem
-from app.http import refuse_invalid
+from app.http import gives_a_file, refuse_invalid, takes_a_file
 
 STAFF = "staff"  # the security scheme of the admin API
 VIEWER = "swagger-ui-dist@5.35.0"
 _ADMIN = "/api/v1/admin/"
+_PICTURE: dict[str, Any] = {"image/*": {}}  # OpenAPI 3.1: bytes have no schema
 _PROBLEM_REF = "#/components/schemas/Problem"
 _REFUSALS = {
     "400": "A field cannot be used.",
@@ -105,7 +107,22 @@ def document() -> dict[str, Any]:
                     "description": description,
                     "content": {"application/problem+json": {"schema": {"$ref": _PROBLEM_REF}}},
                 }
+    _describe_files(found["paths"])
     return found
+
+
+def _describe_files(paths: dict[str, Any]) -> None:
+    """Say which routes take or give a picture: no model describes bytes."""
+    for rule in current_app.url_map.iter_rules():
+        view = current_app.view_functions[rule.endpoint]
+        operations = paths.get(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), {})
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            if takes_a_file(view):
+                operations[method.lower()]["requestBody"] = {"required": True, "content": deepcopy(_PICTURE)}
+            if gives_a_file(view):
+                answers_of = operations[method.lower()]["responses"]
+                answers_of["200"]["content"] = deepcopy(_PICTURE)
+                answers_of["304"] = {"description": "The caller's copy, named by If-None-Match, is still good."}
 
 
 _VIEWER_PAGE = """<!doctype html>

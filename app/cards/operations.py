@@ -84,10 +84,8 @@ def delete_card(card_id: UUID) -> None:
 
 def summarize() -> dict[str, Any]:
     """Return the collection in figures, as plain values."""
-    counts = {
-        condition: count
-        for condition, count in session().execute(select(Card.condition, func.count()).group_by(Card.condition))
-    }
+    by_condition = select(Card.condition, func.count()).group_by(Card.condition)
+    counts = {row[0]: row[1] for row in session().execute(by_condition)}
     cards, with_image, first, last, now = (
         session()
         .execute(select(func.count(), func.count(Card.image_id), func.min(Card.year), func.max(Card.year), func.now()))

@@ -14,7 +14,7 @@ from app.cards import schemas as shapes
 from app.cards.models import Card, Manufacturer, Player, Team
 from app.db import release_connection, session
 from app.files.downloads import download
-from app.http import takes_file
+from app.http import gives_file, takes_file
 from app.members.permissions import Permission
 from app.openapi import answers
 from app.paging import Sorts
@@ -107,6 +107,7 @@ def put_image(row_id: UUID, query: shapes.ImageQuery) -> shapes.ImageAnswer:
 
 @blueprint.get("/cards/<uuid:row_id>/image")
 @permits(Permission.CARDS_READ)
+@gives_file
 @answers(200, None, tag="cards")
 def read_image(row_id: UUID) -> Response:
     """Read the picture of a card."""

@@ -24,7 +24,9 @@ from tenancy.tables import TENANT_KEY, new_id
 
 log = logging.getLogger(__name__)
 
-_ALL = "all"
+FOLDER = "files"
+# The one sum there is.
+SUM = "all"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def remove_file(session: Session, file: File) -> str:
     session.delete(file)
     session.flush()
     session.execute(
-        update(FileTotal).where(FileTotal.id == _ALL).values(size_bytes=FileTotal.size_bytes - file.size_bytes)
+        update(FileTotal).where(FileTotal.id == SUM).values(size_bytes=FileTotal.size_bytes - file.size_bytes)
     )
     return name
 
@@ -96,16 +98,16 @@ def discard(name: str) -> None:
 
 def stored_bytes(session: Session) -> int:
     """Return how many bytes the files of the session's tenant have together, as of this transaction."""
-    return session.scalar(select(FileTotal.size_bytes).where(FileTotal.id == _ALL)) or 0
+    return session.scalar(select(FileTotal.size_bytes).where(FileTotal.id == SUM)) or 0
 
 
 def object_name(file_id: UUID) -> str:
     """Return the name in the storage of the content of a file."""
-    return f"files/{file_id}"
+    return f"{FOLDER}/{file_id}"
 
 
 def _count(session: Session, delta_bytes: int) -> None:
-    first = insert(FileTotal).values(id=_ALL, size_bytes=delta_bytes)
+    first = insert(FileTotal).values(id=SUM, size_bytes=delta_bytes)
     session.execute(
         first.on_conflict_do_update(
             index_elements=[TENANT_KEY, "kind"], set_={"size_bytes": FileTotal.size_bytes + delta_bytes}

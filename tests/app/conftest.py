@@ -55,10 +55,12 @@ def database(app_template: Template, worker: str) -> Database:
 
 
 @pytest.fixture(scope="session")
-def make_settings(database: Database) -> Callable[..., Settings]:
+def make_settings(database: Database, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Settings]:
+    files = tmp_path_factory.mktemp("files").as_uri()
+
     def make(**given: Any) -> Settings:
         cheap = {"argon2_time_cost": 1, "argon2_memory_kib": 8, "argon2_parallelism": 1}
-        shared = {"jwt_keys": KEYS, "jwt_signing_kid": "dev"}
+        shared = {"storage_url": files, "jwt_keys": KEYS, "jwt_signing_kid": "dev"}
         return development_settings(
             database_url=database.url(ROLES.app),
             platform_database_url=database.url(ROLES.platform),

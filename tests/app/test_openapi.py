@@ -102,9 +102,17 @@ def test_schemas_allow_no_unknown_field_in_a_body(client: FlaskClient) -> None:
     found = document(client)
 
     for _, _, operation in operations(found):
-        if "requestBody" in operation:
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
             reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             assert found["components"]["schemas"][reference.rpartition("/")[2]]["additionalProperties"] is False
+
+
+def test_pictures_are_described_as_bytes(client: FlaskClient) -> None:
+    image = document(client)["paths"]["/api/v1/cards/{row_id}/image"]
+
+    assert image["put"]["requestBody"] == {"required": True, "content": {"image/*": {}}}
+    assert image["get"]["responses"]["200"]["content"] == {"image/*": {}}
+    assert "304" in image["get"]["responses"]
 
 
 def test_viewer_loads_everything_from_here(client: FlaskClient) -> None:
