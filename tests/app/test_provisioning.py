@@ -1,0 +1,303 @@
+"""Provisioning: steps that are seen, that go on after a crash, and that never happen twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from app.errors import InvalidInputError, ProblemError
+from app.tenants.operations import suspend
+from app.tenants.provisioning import STEPS, Progress, Step, create_tenant, provision
+from app.tenants.registrar import Hooks, Registrar
+from app.tenants.states import InvalidTransitionError
+from tenancy.directory import TenantRecord
+from tenancy.tables import new_id
+from tests.app.conftest import Truth
+from tests.app.lives import WHY, as_staff, new_slug, registrar_of
+
+NAMES = ["record", "defaults", "owner", "domain", "seed"]
+
+
+class KilledError(BaseException):
+    """What a test ends the program with: nothing of it is caught, as of a kill."""
+
+
+@pytest.fixture
+def registrar(app: Flask) -> Registrar:
+    """One whose hooks leave a row each, so that a step that ran twice is seen."""
+
+    def leave(word: str) -> Any:
+        def fill(session: Session, _given: Mapping[str, Any]) -> None:
+            session.execute(
+                text("INSERT INTO companies (tenant_id, id, name) VALUES (:t, uuidv7(), :w)"),
+                {"t": session.tenant_id, "w": word},  # type: ignore[attr-defined]
+            )
+
+        return fill
+
+    hooks = Hooks(
+        defaults=(leave("defaults"),),
+        seeds=(leave("seed"),),
+        invite_owner=lambda session, email: leave(f"owner {email}")(session, {}),
+    )
+    return replace(registrar_of(app), hooks=hooks)
+
+
+def new_tenant(registrar: Registrar, **given: Any) -> TenantRecord:
+    wanted = {"name": "Initech", "plan": "basic", "slug": new_slug(), "reason": WHY} | given
+    return create_tenant(registrar, **wanted)
+
+
+def whole(registrar: Registrar) -> TenantRecord:
+    slug = new_slug()
+    return new_tenant(registrar, slug=slug, owner_email="Olivia@Initech.Test", domain=f"crm.{slug}.example")
+
+
+def left(truth: Truth, tenant_id: UUID) -> dict[str, Any]:
+    """Everything that the steps leave behind."""
+
+    def rows(sql: str) -> list[Any]:
+        return [row[0] for row in truth.execute(sql, [tenant_id]).fetchall()]
+
+    return {
+        "status": rows("SELECT status FROM tenants WHERE tenant_id = %s"),
+        "marks": rows("SELECT name FROM companies WHERE tenant_id = %s ORDER BY name"),
+        "domains": len(rows("SELECT domain FROM domains WHERE tenant_id = %s")),
+        "steps": sorted(rows("SELECT step || ' ' || state FROM provisioning_steps WHERE tenant_id = %s")),
+        "history": rows("SELECT to_status FROM tenant_transitions WHERE tenant_id = %s ORDER BY at, id"),
+    }
+
+
+WHOLE = {
+    "status": ["active"],
+    "marks": ["defaults", "owner olivia@initech.test", "seed"],
+    "domains": 1,
+    "steps": ["defaults done", "domain done", "owner done", "record done", "seed done"],
+    "history": ["pending", "active"],
+}
+
+
+def crashing(name: str, *, with_error: BaseException) -> tuple[Step, ...]:
+    """The steps, one of which does its work and then fails."""
+
+    def fail_after(step: Step) -> Step:
+        def run(registrar: Registrar, session: Session, given: Mapping[str, Any]) -> None:
+            step.run(registrar, session, given)
+            session.flush()
+            raise with_error
+
+        return Step(step.name, run)
+
+    return tuple(fail_after(step) if step.name == name else step for step in STEPS)
+
+
+def test_created_tenant_is_closed_and_shows_what_is_to_be_done(registrar: Registrar, truth: Truth) -> None:
+    with as_staff():
+        tenant = whole(registrar)
+
+    assert left(truth, tenant.id) == {
+        "status": ["pending"],
+        "marks": [],
+        "domains": 0,
+        "steps": ["defaults waiting", "domain waiting", "owner waiting", "record done", "seed waiting"],
+        "history": ["pending"],
+    }
+
+
+def test_provisioned_tenant_has_everything_once_and_is_open(registrar: Registrar, truth: Truth) -> None:
+    with as_staff():
+        tenant = whole(registrar)
+        steps = provision(registrar, tenant.id, reason=WHY)
+
+    assert [(step.step, step.state, step.attempts, step.error) for step in steps] == [
+        (name, "done", 1, None) for name in NAMES
+    ]
+    assert all(step.finished_at for step in steps)
+    assert left(truth, tenant.id) == WHOLE
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_step_that_fails_says_why_and_goes_on_without_doubles(registrar: Registrar, truth: Truth, name: str) -> None:
+    with as_staff():
+        tenant = whole(registrar)
+
+        failed = provision(registrar, tenant.id, reason=WHY, steps=crashing(name, with_error=ValueError("secret")))
+        between = left(truth, tenant.id)
+        provision(registrar, tenant.id, reason=WHY)
+
+    assert by_name(failed)[name].state == "failed"
+    assert by_name(failed)[name].error == "ValueError"
+    assert [step.state for step in failed[: NAMES.index(name)]] == ["done"] * NAMES.index(name)
+    assert between["status"] == ["pending"]
+    assert left(truth, tenant.id) == WHOLE
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_program_killed_in_a_step_goes_on_without_doubles(registrar: Registrar, truth: Truth, name: str) -> None:
+    with as_staff():
+        tenant = whole(registrar)
+        with pytest.raises(KilledError):
+            provision(registrar, tenant.id, reason=WHY, steps=crashing(name, with_error=KilledError()))
+
+        provision(registrar, tenant.id, reason=WHY)
+
+    assert left(truth, tenant.id) == WHOLE
+
+
+def test_program_killed_after_each_commit_goes_on_without_doubles(registrar: Registrar, truth: Truth) -> None:
+    wanted: dict[str, Any] = {"tenant_id": new_id(), "slug": new_slug(), "owner_email": "olivia@initech.test"}
+    wanted["domain"] = f"crm.{wanted['slug']}.example"
+    with as_staff():
+        for commits in (1, 2):
+            with pytest.raises(KilledError), killed_after(commits):
+                make(registrar, wanted)
+
+        make(registrar, wanted)
+
+    assert left(truth, wanted["tenant_id"]) == WHOLE
+
+
+def make(registrar: Registrar, wanted: Mapping[str, Any]) -> None:
+    """The two calls that make a ready tenant, as a program does that begins again after a crash."""
+    provision(registrar, new_tenant(registrar, **wanted).id, reason=WHY)
+
+
+@contextmanager
+def killed_after(commits: int) -> Iterator[None]:
+    """End the program right after so many commits."""
+    seen: list[object] = []
+
+    def count(session: Session) -> None:
+        seen.append(session)
+        if len(seen) == commits:
+            raise KilledError
+
+    event.listen(Session, "after_commit", count)
+    try:
+        yield
+    finally:
+        event.remove(Session, "after_commit", count)
+
+
+def by_name(steps: Any) -> dict[str, Progress]:
+    return {step.step: step for step in steps}
+
+
+def test_many_at_once_do_each_step_once(registrar: Registrar, truth: Truth) -> None:
+    with as_staff():
+        tenant = whole(registrar)
+    together = threading.Barrier(4)
+
+    def try_it() -> None:
+        with as_staff():
+            together.wait()
+            provision(registrar, tenant.id, reason=WHY)
+
+    threads = [threading.Thread(target=try_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert left(truth, tenant.id) == WHOLE
+
+
+def test_ready_tenant_is_provisioned_no_more(registrar: Registrar, truth: Truth) -> None:
+    with as_staff():
+        tenant = whole(registrar)
+        provision(registrar, tenant.id, reason=WHY)
+
+        again = provision(registrar, tenant.id, reason=WHY)
+        suspend(registrar, tenant.id, reason=WHY)
+        with pytest.raises(InvalidTransitionError):
+            provision(registrar, tenant.id, reason=WHY)
+
+    assert [step.attempts for step in again] == [1, 1, 1, 1, 1]
+
+
+def test_same_call_with_an_id_of_ones_own_makes_one_tenant(registrar: Registrar, truth: Truth) -> None:
+    slug, own = new_slug(), new_id()
+
+    with as_staff():
+        first = new_tenant(registrar, slug=slug, tenant_id=own)
+        second = new_tenant(registrar, slug=slug, tenant_id=own)
+
+    assert first == second
+    assert truth.execute("SELECT count(*) FROM tenants WHERE slug = %s", [slug]).fetchone() == (1,)
+
+
+def test_owner_waits_where_nobody_can_be_invited(registrar: Registrar, truth: Truth) -> None:
+    closed = replace(registrar, hooks=Hooks())
+    with as_staff():
+        tenant = new_tenant(closed, owner_email="olivia@initech.test")
+
+        steps = provision(closed, tenant.id, reason=WHY)
+
+    assert by_name(steps)["owner"].error == "Nobody can be invited here: no way to invite is set up."
+    assert left(truth, tenant.id)["status"] == ["pending"]
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("slug", {"slug": "асме"}),
+        ("slug", {"slug": "x" * 64}),
+        ("slug", {"slug": "xn--acme"}),
+        ("slug", {"slug": "acme\n"}),
+        ("slug", {"slug": "admin"}),
+        ("slug", {"slug": "support"}),
+        ("slug", {"slug": "12345"}),
+        ("owner_email", {"owner_email": "nobody"}),
+        ("domain", {"domain": "localhost"}),
+    ],
+)
+def test_unusable_value_is_named_and_nothing_is_made(
+    registrar: Registrar, truth: Truth, field: str, given: dict[str, str]
+) -> None:
+    """T109"""
+    before = truth.execute("SELECT count(*) FROM tenants").fetchone()
+
+    with as_staff(), pytest.raises(InvalidInputError) as refused:
+        new_tenant(registrar, **given)
+
+    assert [error.field for error in refused.value.errors] == [field]
+    assert truth.execute("SELECT count(*) FROM tenants").fetchone() == before
+
+
+def test_slug_in_use_is_refused_also_in_another_case(registrar: Registrar) -> None:
+    """T109"""
+    slug = new_slug()
+    with as_staff():
+        new_tenant(registrar, slug=slug)
+
+        with pytest.raises(ProblemError) as refused:
+            new_tenant(registrar, slug=slug.upper())
+
+    assert (refused.value.code, refused.value.kind) == (409, "taken")
+
+
+def test_tenant_takes_few_statements(app: Flask) -> None:
+    registrar, statements = registrar_of(app), list[str]()
+    with as_staff():
+        provision(registrar, new_tenant(registrar).id, reason=WHY)  # connects, and opens what is opened once
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(registrar.database.platform_engine, "before_cursor_execute", note)
+    try:
+        with as_staff():
+            provision(registrar, new_tenant(registrar).id, reason=WHY)
+    finally:
+        event.remove(registrar.database.platform_engine, "before_cursor_execute", note)
+
+    assert 5 < len(statements) <= 30, "\n".join(statements)
