@@ -31,6 +31,10 @@ _OPEN_SESSION = "INSERT INTO tenancy.platform_session (id, actor, reason) VALUES
 class TenantDialect(DefaultDialect):
     """Makes the driver's connections, and notes the scope of each transaction as SQLAlchemy begins it."""
 
+    # Rows to insert travel as the values of one statement and not, by executemany, as a statement each: the server
+    # would set up every policy's check for every row.
+    use_insertmanyvalues_wo_returning = True
+
     def connect(self, *args: Any, **options: Any) -> DBAPIConnection:
         if "cursor_factory" in options:  # psycopg would use it instead of the cursor that binds
             raise unsafe_option("cursor_factory", options["cursor_factory"])

@@ -19,6 +19,9 @@ _REFUSED_START = re.compile(
 _REFUSED_ANYWHERE = re.compile(
     r"\b(?P<what>set_config|with\s+hold|update\s+(?:only\s+)?\"?(?:pg_catalog\"?\.\"?)?pg_settings)\b", re.IGNORECASE
 )
+# No text without one of these has any of that. To look for them is quick; a thousand rows to insert are a long text.
+_SUSPECT = ("set_config", "hold", "pg_settings")
+_LONGEST_REMEMBERED = 8_192  # characters: thousands of longer ones would fill the memory
 _COPY_DELIMITER = re.compile(r"\bDELIMITER\s+(?:AS\s+)?';'", re.IGNORECASE)
 _LOCKING = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|KEY\s+SHARE|SHARE)\b|\bINTO\b", re.IGNORECASE)
 _CALLED = re.compile(r"([\w.$\"]+)\s*\(")
@@ -51,10 +54,15 @@ def judge(sql: str) -> Verdict:
     body = sql[start.end() :] if start else sql
     if body.startswith("/*"):
         return Verdict("a comment within a comment", only_reads=False)
-    found = _REFUSED_START.match(body) or _REFUSED_ANYWHERE.search(body)
+    found = _REFUSED_START.match(body) or (_is_suspect(body) and _REFUSED_ANYWHERE.search(body))
     if found:
         return Verdict(" ".join(found["what"].split()), only_reads=False)
     return Verdict(None, only_reads=body[:6].upper() == "SELECT" and _only_reads(body))
+
+
+def _is_suspect(body: str) -> bool:
+    folded = body.lower()
+    return any(word in folded for word in _SUSPECT)
 
 
 def _only_reads(body: str) -> bool:
@@ -71,7 +79,7 @@ def admit(sql: str) -> Verdict:
 
     Raises: StatementRefusedError - it could change or outlive the scope of the transaction.
     """
-    verdict = judge(sql)
+    verdict = judge(sql) if len(sql) <= _LONGEST_REMEMBERED else judge.__wrapped__(sql)
     if verdict.refused is not None:
         raise StatementRefusedError(
             f"{verdict.refused!r} is not sent on a tenant connection",

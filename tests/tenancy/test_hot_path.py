@@ -8,7 +8,8 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, event, insert, select, text, update
+from sqlalchemy import Engine, event, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import selectinload
@@ -18,6 +19,7 @@ from tenancy.context import tenant_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.embedded import start
 from tenancy.session import tenant_sessionmaker
+from tenancy.tables import new_id
 from tests.conftest import FAST, ROLES, Database, SomeTenant, bootstrap
 from tests.models import Person
 from tests.tenancy.counting import calls_of
@@ -183,6 +185,41 @@ def test_statement_is_compiled_once_for_all_tenants(
 
     assert len(seen) == 22
     assert set(seen) == {CacheStats.CACHE_HIT}
+
+
+@pytest.mark.parametrize("way", ["bulk", "objects"])
+def test_rows_to_insert_are_the_values_of_one_statement(
+    tcp_engine: Engine, make_tenant: Callable[..., SomeTenant], way: str
+) -> None:
+    """By executemany each row is a statement, for which the server sets up every check of every policy."""
+    tenant, seen = make_tenant("inserting"), []
+    rows = [{"name": "Bob", "email": f"{number}@test.example"} for number in range(1000)]
+
+    def look(_connection: Any, _cursor: Any, sql: str, _given: Any, _context: Any, _many: bool) -> None:
+        seen.append((sql.split(" (")[0], len(sql.split("), ("))))
+
+    event.listen(tcp_engine, "before_cursor_execute", look)
+    with tenant_scope(tenant.id), tenant_sessionmaker(tcp_engine).begin() as session:
+        if way == "bulk":
+            session.execute(insert(Person), rows)
+        else:
+            session.add_all(Person(**row) for row in rows)
+            session.flush()
+        event.remove(tcp_engine, "before_cursor_execute", look)
+        assert seen == [("INSERT INTO people", 1000)]
+        assert session.scalar(select(func.count()).select_from(Person)) == 1000
+
+
+def test_upsert_of_many_may_name_a_row_twice(app_engine: Engine, make_tenant: Callable[..., SomeTenant]) -> None:
+    """As one statement the server would refuse it, so these stay a statement for each row."""
+    tenant, known = make_tenant("upserting"), new_id()
+    upsert = postgresql.insert(Person)
+    upsert = upsert.on_conflict_do_update(index_elements=["tenant_id", "id"], set_={"name": upsert.excluded.name})
+
+    with tenant_scope(tenant.id), tenant_sessionmaker(app_engine).begin() as session:
+        session.execute(upsert, [{"id": known, "name": name, "email": "a@test.example"} for name in ("Ada", "Eve")])
+
+        assert session.scalars(select(Person.name)).all() == ["Eve"]
 
 
 def test_transaction_takes_five_messages_beside_its_statement(

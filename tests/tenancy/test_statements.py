@@ -156,3 +156,14 @@ def test_copy_that_could_hold_a_second_statement_is_refused(sql: str) -> None:
 def test_guard_judges_copy_too() -> None:
     with pytest.raises(StatementRefusedError, match="set_config"):
         admit_copy("COPY (SELECT set_config('a', 'b', true)) TO STDOUT")
+
+
+def test_verdict_on_a_long_text_is_given_anew_and_takes_no_memory() -> None:
+    values = ", ".join("(1)" for _ in range(5_000))
+    judge.cache_clear()
+
+    assert admit(f"INSERT INTO numbers VALUES {values}") == (None, False)
+    assert admit(f"SELECT {values}") == (None, True)
+    with pytest.raises(StatementRefusedError, match="SET_config"):
+        admit(f"INSERT INTO numbers VALUES {values}, (SET_config('a', 'b', true))")
+    assert judge.cache_info().currsize == 0
