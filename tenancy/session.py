@@ -8,7 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import Engine, Uuid, bindparam, event, inspect
 from sqlalchemy.exc import PendingRollbackError
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session, scoped_session, sessionmaker, with_loader_criteria
+from sqlalchemy.orm import (
+    InstanceState,
+    Mapper,
+    ORMExecuteState,
+    Session,
+    scoped_session,
+    sessionmaker,
+    with_loader_criteria,
+)
 
 from tenancy.binding import guard_engine
 from tenancy.context import Scope, current_scope, require_tenant
@@ -159,7 +167,13 @@ def _check_begun(session: _ScopedSession, _transaction: object, _connection: obj
     session.check_scope()
 
 
-@event.listens_for(TenantSession, "before_attach", propagate=True)
+@event.listens_for(TenantSession, "before_attach", propagate=True, raw=True)
+def _check_attached(session: TenantSession, state: InstanceState[Any]) -> None:
+    instance, tenant = state.obj(), session._scope.tenant
+    if tenant is None or instance is None or instance.__dict__.get(TENANT_KEY) is not tenant:
+        _check_owner(session, instance)  # seldom: a call less for every object
+
+
 def _check_owner(session: TenantSession, instance: object) -> None:
     if not isinstance(instance, TenantTable):
         return
@@ -191,8 +205,10 @@ def _place_of_tenant(mapper: Mapper[Any]) -> int | None:
 def _check_pending(session: _ScopedSession, _context: object, _instances: Iterable[object] | None) -> None:
     session.check_scope()
     if isinstance(session, TenantSession):
+        tenant = session._scope.tenant
         for instance in (*session.new, *session.deleted):
-            _check_owner(session, instance)
+            if tenant is None or instance.__dict__.get(TENANT_KEY) is not tenant:
+                _check_owner(session, instance)
 
 
 def tenant_sessionmaker(engine: Engine, **options: Any) -> sessionmaker[TenantSession]:
