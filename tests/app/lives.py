@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from uuid import UUID
 
 from flask import Flask
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from app.audit.actors import Actor, ActorKind, acting_as
@@ -48,6 +50,27 @@ def within_a_second(claim: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.02)
     return claim()
+
+
+class KilledError(BaseException):
+    """What a test ends the program with: nothing of it is caught, as of a kill."""
+
+
+@contextmanager
+def killed_after(commits: int) -> Iterator[None]:
+    """End the program right after so many commits."""
+    seen: list[object] = []
+
+    def count(session: Session) -> None:
+        seen.append(session)
+        if len(seen) == commits:
+            raise KilledError
+
+    event.listen(Session, "after_commit", count)
+    try:
+        yield
+    finally:
+        event.remove(Session, "after_commit", count)
 
 
 class OwnTexts:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -22,13 +21,9 @@ from app.tenants.states import InvalidTransitionError
 from tenancy.directory import TenantRecord
 from tenancy.tables import new_id
 from tests.app.conftest import Truth
-from tests.app.lives import WHY, as_staff, new_slug, registrar_of
+from tests.app.lives import WHY, KilledError, as_staff, killed_after, new_slug, registrar_of
 
 NAMES = ["record", "defaults", "owner", "domain", "seed"]
-
-
-class KilledError(BaseException):
-    """What a test ends the program with: nothing of it is caught, as of a kill."""
 
 
 @pytest.fixture
@@ -169,23 +164,6 @@ def test_program_killed_after_each_commit_goes_on_without_doubles(registrar: Reg
 def make(registrar: Registrar, wanted: Mapping[str, Any]) -> None:
     """The two calls that make a ready tenant, as a program does that begins again after a crash."""
     provision(registrar, new_tenant(registrar, **wanted).id, reason=WHY)
-
-
-@contextmanager
-def killed_after(commits: int) -> Iterator[None]:
-    """End the program right after so many commits."""
-    seen: list[object] = []
-
-    def count(session: Session) -> None:
-        seen.append(session)
-        if len(seen) == commits:
-            raise KilledError
-
-    event.listen(Session, "after_commit", count)
-    try:
-        yield
-    finally:
-        event.remove(Session, "after_commit", count)
 
 
 def by_name(steps: Any) -> dict[str, Progress]:
