@@ -85,8 +85,10 @@ def begin() -> Response | None:
         )
     if kept.body is None and kept.status != 204:
         raise AlreadyDoneError("This was done before, and its secret was shown then only: make a new one.")
-    answer = jsonify(kept.body) if kept.status != 204 else Response()
+    answer = jsonify(kept.body["json"]) if kept.status != 204 else Response()
     answer.status_code = kept.status
+    if kept.body and kept.body["location"]:
+        answer.headers["Location"] = kept.body["location"]
     answer.headers[REPLAYED] = "true"
     return answer
 
@@ -102,7 +104,8 @@ def finish(response: Response) -> Response:
             session.execute(delete(KeptAnswer).where(KeptAnswer.id == claimed))
             return response
         view = current_app.view_functions.get(request.endpoint or "")
-        body = None if getattr(view, _SECRET, False) else response.get_json(silent=True)
+        shown = {"json": response.get_json(silent=True), "location": response.headers.get("Location")}
+        body = None if getattr(view, _SECRET, False) else shown
         session.execute(
             update(KeptAnswer).where(KeptAnswer.id == claimed).values(status=response.status_code, body=body)
         )

@@ -118,10 +118,10 @@ def _link_for(staff_id: UUID, *, reason: str) -> LinkAnswer:
 # The keys ---------------------------------------------------------------------------------------------
 
 
-@blueprint.get("/keys")
+@blueprint.get("/api-keys")
 @staff_may(StaffPermission.STAFF_MANAGE)
 @answers(200, KeyPage, tag="staff")
-def list_keys(query: KeyQuery) -> KeyPage:
+def list_api_keys(query: KeyQuery) -> KeyPage:
     """List the API keys; those that were revoked only when asked for."""
     wanted = select(StaffKey) if query.include_revoked else select(StaffKey).where(StaffKey.revoked_at.is_(None))
     with across_tenants(reason="admin API: list keys") as session:
@@ -129,11 +129,11 @@ def list_keys(query: KeyQuery) -> KeyPage:
     return KeyPage(items=[KeyAnswer.model_validate(row) for row in page.rows], next_cursor=page.next_cursor)
 
 
-@blueprint.post("/keys")
+@blueprint.post("/api-keys")
 @staff_may(StaffPermission.STAFF_MANAGE)
 @answers(201, KeyWithSecret, tag="staff")
 @answers_with_secret
-def make_key(json: NewKeyBody) -> tuple[KeyWithSecret, int]:
+def make_api_key(json: NewKeyBody) -> tuple[KeyWithSecret, int]:
     """Make an API key with permissions that you have yourself; its secret is shown this once."""
     principal, wanted = require_staff(), frozenset(json.permissions)
     check_reach(principal, wanted)
@@ -143,19 +143,19 @@ def make_key(json: NewKeyBody) -> tuple[KeyWithSecret, int]:
     return KeyWithSecret(**KeyAnswer.model_validate(made.key).model_dump(), secret=made.secret), 201
 
 
-@blueprint.get("/keys/<uuid:key_id>")
+@blueprint.get("/api-keys/<uuid:key_id>")
 @staff_may(StaffPermission.STAFF_MANAGE)
 @answers(200, KeyAnswer, tag="staff")
-def show_key(key_id: UUID) -> KeyAnswer:
+def show_api_key(key_id: UUID) -> KeyAnswer:
     """Show one API key."""
     with across_tenants(reason="admin API: show key") as session:
         return KeyAnswer.model_validate(_found(session.get(StaffKey, key_id)))
 
 
-@blueprint.post("/keys/<uuid:key_id>/revoke")
+@blueprint.post("/api-keys/<uuid:key_id>/revoke")
 @staff_may(StaffPermission.STAFF_MANAGE)
 @answers(200, KeyAnswer, tag="staff")
-def revoke_key(key_id: UUID, json: BecauseOf) -> KeyAnswer:
+def revoke_api_key(key_id: UUID, json: BecauseOf) -> KeyAnswer:
     """Stop an API key at once, for good."""
     return KeyAnswer.model_validate(keys.revoke_key(key_id, reason=json.reason))
 
