@@ -12,6 +12,7 @@ from app import caches, http, mail, openapi, pages
 from app.admin import routes as admin_routes
 from app.admin import stats
 from app.audit import requests
+from app.audit import routes as audit_routes
 from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
 from app.auth.desk import EXTENSION, Desk, open_desk
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for blueprint in (
         auth_routes.blueprint,
         member_routes.blueprint,
+        audit_routes.blueprint,
         admin_routes.blueprint,
         plan_routes.blueprint,
         configuration_routes.blueprint,

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from app.admin import configuration, features, limits, plans, staff, stats, tenants
+from app.admin import audit, configuration, features, keys, limits, plans, staff, stats, tenants
 from app.admin.blueprint import blueprint
 from app.staff import routes as staff_auth
 
-__all__ = ["blueprint", "configuration", "features", "limits", "plans", "staff", "staff_auth", "stats", "tenants"]
+__all__ = [
+    "audit",
+    "blueprint",
+    "configuration",
+    "features",
+    "keys",
+    "limits",
+    "plans",
+    "staff",
+    "staff_auth",
+    "stats",
+    "tenants",
+]

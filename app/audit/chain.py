@@ -78,8 +78,12 @@ class Link:
     @property
     def seal(self) -> bytes:
         """What its hash has to be."""
-        at = self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return sha256(self.previous_hash + f"{self.number} {at} {self.text}".encode()).digest()
+        return sha256(self.previous_hash + f"{self.number} {self.written_at} {self.text}".encode()).digest()
+
+    @property
+    def written_at(self) -> str:
+        """Its time as it is hashed."""
+        return self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @dataclass(frozen=True)
@@ -160,17 +164,16 @@ def verify(session: Session, chain: Chain | None = None) -> Verdict:
     chain: None for that of the tenant in scope.
     """
     chain = chain or chain_of_tenant()
-    walk = _Walk(chain.genesis)
+    walk = Walk(chain.genesis)
     with closing(chain.read(session)) as read:
         for head, link in read:
             walk.begin(head)
             if link is not None and not walk.follow(link):
                 break
-    fault = walk.fault or walk.end() or _loose(session, chain, walk.number + 1)
-    return Verdict(walk.checked, walk.pruned, walk.head_number, walk.head_hash.hex(), fault)
+    return walk.verdict(walk.fault or walk.end() or _loose(session, chain, walk.number + 1))
 
 
-class _Walk:
+class Walk:
     """A walk along one chain, from where it begins to its head."""
 
     def __init__(self, genesis: bytes) -> None:
@@ -185,6 +188,9 @@ class _Walk:
         self._has_begun = True
         self.number = self.pruned = head.pruned_number
         self.hash, self.head_number, self.head_hash = head.pruned_hash, head.number, head.hash
+
+    def verdict(self, fault: Fault | None) -> Verdict:
+        return Verdict(self.checked, self.pruned, self.head_number, self.head_hash.hex(), fault)
 
     def follow(self, link: Link) -> bool:
         """Take the next link; False when it is none."""
@@ -211,6 +217,7 @@ class _Walk:
         return None if link.seal == link.hash else "the entry was changed"
 
     def end(self) -> Fault | None:
+        """Say what is wrong with where the last link leads."""
         if self.number < self.head_number:
             return Fault(self.number + 1, None, _MISSING)
         return None if self.hash == self.head_hash else Fault(self.number, None, "the head has another hash")
