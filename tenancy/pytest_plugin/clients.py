@@ -142,6 +142,8 @@ def visitor(client: TenantClient) -> Visitor:
             options["json"] = ask.body.json
         if ask.body.form is not None:
             options["data"] = dict(ask.body.form)
+        if ask.body.content is not None:
+            options |= {"data": ask.body.content, "content_type": "application/octet-stream"}
         before = app.config["PROPAGATE_EXCEPTIONS"]
         app.config["PROPAGATE_EXCEPTIONS"] = False  # an error is an answer here, as it is to a tenant
         try:

@@ -37,8 +37,8 @@ def pytest_tenancy_sign_in(client: TenantClient, tenant: SeededTenant, rows: Row
 def pytest_tenancy_request(endpoint: str, method: str, tenant: SeededTenant, rows: Rows) -> Mapping[str, Any] | None:
     """Say what a route wants to be sent by this tenant; asked for both tenants.
 
-    rows: the tenant's seeded rows, by table. Returns: any of `json`, `form`, `query`, and `path` (values of
-    parts of the address that name no row); None leaves it to be guessed from the tables.
+    rows: the tenant's seeded rows, by table. Returns: any of `json`, `form`, `content` (bytes), `query`, and
+    `path` (values of parts of the address that name no row); None leaves it to be guessed from the tables.
     """
 
 

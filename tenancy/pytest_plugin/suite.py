@@ -72,7 +72,7 @@ class Suite:
         except TypeError:
             raise ConfigurationError(
                 f"pytest_tenancy_request gave {sorted(given)} for {route.endpoint}",
-                hint="give any of json, form, query and path",
+                hint="give any of json, form, content, query and path",
             ) from None
 
 

@@ -36,10 +36,14 @@ class Route:
 
 @dataclass(frozen=True)
 class Body:
-    """What a request brings along besides its address. path: values of parts of the address that are no row's."""
+    """What a request brings along besides its address. path: values of parts of the address that are no row's.
+
+    content: a body that is neither JSON nor a form, such as an uploaded file.
+    """
 
     json: Any = None
     form: Mapping[str, Any] | None = None
+    content: bytes | None = None
     query: Mapping[str, Any] = field(default_factory=dict)
     path: Mapping[str, Any] = field(default_factory=dict)
 

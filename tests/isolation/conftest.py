@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Table
 
+from app.files.operations import object_name
+from tenancy.context import tenant_scope
 from tenancy.pytest_plugin.clients import TenantClient
 from tenancy.testing.world import SeededTenant
 from tests.isolation.application import PASSWORD, password_hash
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+# One grey pixel.
+PICTURE = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==")
 
 
 def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -20,16 +25,32 @@ def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, 
             return {"password_hash": password_hash()}
         case "opportunities":
             return {"currency": "EUR"}
+        case "tenants":
+            return {"plan_version": 1}
+        case "configuration_changes":
+            return {"key": "session.timeout", "before": 1_800, "after": 900}
+        case "cards":
+            return {"year": 1990}
+        case "files":
+            return {"size_bytes": len(PICTURE), "content_type": "image/png"}
     return None
 
 
 def pytest_tenancy_sign_in(client: TenantClient, tenant: SeededTenant, rows: Rows) -> bool:
     """By a bearer token, which the pages take as well as the API does."""
+    _store_contents(client, tenant, rows)
     given = {"email": _email(rows), "password": PASSWORD, "tenant": tenant.slug}
     answer = client.post("/api/v1/auth/login", json=given)
     assert answer.status_code == 200, answer.get_data(as_text=True)
     client.headers["Authorization"] = f"Bearer {answer.get_json()['access_token']}"
     return True
+
+
+def _store_contents(client: TenantClient, tenant: SeededTenant, rows: Rows) -> None:
+    """Put contents behind the seeded files, which are rows alone."""
+    with tenant_scope(tenant.id):
+        for file in rows["files"]:
+            client.application.extensions["files"].storage.put(object_name(file["id"]), PICTURE, max_bytes=len(PICTURE))
 
 
 def _email(rows: Rows) -> str:
@@ -40,6 +61,8 @@ def _email(rows: Rows) -> str:
 
 def pytest_tenancy_request(endpoint: str, method: str, tenant: SeededTenant, rows: Rows) -> Mapping[str, Any] | None:
     match endpoint, method:
+        case "cards.put_image", _:
+            return {"content": PICTURE}
         case "auth.switch", _:
             return {"json": {"tenant": tenant.slug}}
         case "auth_pages.sign_in", "POST":
