@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from app.files import jobs as file_jobs
+from app.keys import jobs as key_jobs
 from app.queue import upkeep
 from app.queue.tasks import PlatformTask, Task
 
-TASKS: tuple[Task | PlatformTask, ...] = (upkeep.sweep_parked, upkeep.remove_old, file_jobs.tidy_files)
+TASKS: tuple[Task | PlatformTask, ...] = (
+    key_jobs.seal_anew,
+    upkeep.sweep_parked,
+    upkeep.remove_old,
+    file_jobs.tidy_files,
+)

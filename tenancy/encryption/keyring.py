@@ -66,7 +66,7 @@ class Keyring:
         self.model = model
         self.store = store
         self.unwraps = 0
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._bound = bound
         self._clock = clock
         self._kept: OrderedDict[UUID, _Keys] = OrderedDict()
@@ -205,7 +205,7 @@ class Keyring:
     def _read(self, session: Session, tenant: UUID) -> _Keys:
         columns = self.table.c
         statement = select(columns.version, columns.master_key_id, columns.wrapped).where(columns.tenant_id == tenant)
-        expires_at = self._clock() + self._ttl_s
+        expires_at = self._clock() + self.ttl_s
         with session.no_autoflush:
             rows = session.execute(statement).all()
         return _Keys(
