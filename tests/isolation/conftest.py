@@ -31,6 +31,8 @@ def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, 
             return {"key": "session.timeout", "before": 1_800, "after": 900}
         case "cards":
             return {"year": 1990}
+        case "data_keys":
+            return {"destroyed_at": None}
         case "files":
             return {"size_bytes": len(PICTURE), "content_type": "image/png"}
     return None
