@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from tenancy.context import outside_any_scope, tenant_scope
@@ -50,19 +50,18 @@ def check_standing(directory: Directory, tenant: UUID, *, served: Collection[str
 
 
 def run_carried(
-    function: Callable[..., T],
-    *positional: Any,
+    function: Callable[[], T],
+    *,
     envelope: object,
     carrier: Carrier,
     directory: Directory,
     task: str,
     arguments: object = None,
     served: Collection[str] = SERVED,
-    **named: Any,
 ) -> T:
     """Call the function in the scope that the envelope carries, and in no other.
 
-    positional, named: handed on. task, arguments: what the envelope must have been sealed for.
+    task, arguments: what the envelope must have been sealed for.
     Raises: EnvelopeRefusedError, ParkedJobError, DiscardedJobError, DirectoryError - the function was not called.
     """
     carried = carrier.open(envelope, task=task, arguments=arguments)
@@ -73,4 +72,4 @@ def run_carried(
     with outside_any_scope():
         check_standing(directory, carried.tenant, served=served)
         with tenant_scope(carried.tenant, carried.account):
-            return function(*positional, **named)
+            return function()
