@@ -42,9 +42,11 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("value", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("value", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("secret", sa.LargeBinary(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("(value IS NULL) <> (secret IS NULL)", name=op.f("ck_configuration_values_value_or_secret")),
         sa.PrimaryKeyConstraint("tenant_id", "id", name=op.f("pk_configuration_values")),
         sa.UniqueConstraint("tenant_id", "key", name=op.f("uq_configuration_values_tenant_id_key")),
     )
@@ -72,7 +74,7 @@ def upgrade() -> None:
         app=["SELECT", "INSERT"],
         platform=["SELECT", "INSERT", "DELETE"],
     )
-    op.guard_table("configuration_values", update=["key", "value", "created_at", "updated_at"])
+    op.guard_table("configuration_values", update=["key", "value", "secret", "created_at", "updated_at"])
     op.guard_table(
         "overrides",
         update=["kind", "name", "value", "reason", "author", "expires_at", "created_at", "updated_at"],
@@ -150,7 +152,7 @@ def downgrade() -> None:
         update=["kind", "name", "value", "reason", "author", "expires_at", "created_at", "updated_at"],
         app=["SELECT"],
     )
-    op.unguard_table("configuration_values", update=["key", "value", "created_at", "updated_at"])
+    op.unguard_table("configuration_values", update=["key", "value", "secret", "created_at", "updated_at"])
     op.unguard_table(
         "configuration_changes",
         update=["at", "key", "before", "after", "actor_label", "reason"],

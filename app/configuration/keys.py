@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from tenancy.errors import TenancyError
 
 Value = TypeVar("Value")
+# What is told of a secret.
+SET = {"is_set": True}
+UNSET = {"is_set": False}
 _MOST_BYTES = 1 << 53  # beyond it a JSON number is no longer exact everywhere
 
 
@@ -63,7 +66,7 @@ class Key(Generic[Value]):
 
     kind: the type and its bounds, for pydantic. default: what counts where the plan says nothing.
     narrow: given what was granted and what the tenant wants, what counts; None where a tenant may not set the key.
-    is_secret: kept encrypted, and never answered.
+    is_secret: kept encrypted and never answered; no plan and no staff has a say, and None is its default.
     """
 
     name: str
@@ -93,7 +96,7 @@ class Key(Generic[Value]):
     def plain(self, value: Value) -> Any:
         """Return the value as JSON has it; of a secret, only that there is one."""
         if self.is_secret:
-            return None if value is None else {"is_set": True}
+            return SET
         return value.model_dump() if isinstance(value, BaseModel) else value
 
     def stricter(self, granted: Value, wanted: Value) -> Value:
@@ -130,8 +133,17 @@ RATE_LIMIT: Key[int] = Key(
     min,
 )
 
+WEBHOOK_SECRET: Key[str | None] = Key(
+    "webhooks.signing_secret",
+    "A secret of 24 to 200 characters by which the tenant's own systems know what this service sends them.",
+    Annotated[str, StringConstraints(min_length=24, max_length=200, pattern=r"^[!-~]+$")],
+    None,
+    lambda _granted, wanted: wanted,
+    is_secret=True,
+)
+
 KEYS: Mapping[str, Key[Any]] = {
-    key.name: key for key in (PASSWORD_POLICY, SESSION_TIMEOUT, UPLOAD_MAX_SIZE, RATE_LIMIT)
+    key.name: key for key in (PASSWORD_POLICY, SESSION_TIMEOUT, UPLOAD_MAX_SIZE, RATE_LIMIT, WEBHOOK_SECRET)
 }
 
 

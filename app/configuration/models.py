@@ -5,27 +5,35 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Text, func
+from sqlalchemy import CheckConstraint, DateTime, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Timestamped
+from tenancy.encryption import encrypted_column
 from tenancy.tables import TenantIndex, TenantTable, TenantUnique, limit_grants
 
 
 class ConfigurationValue(TenantTable, Timestamped, Base):
-    """What a tenant has set one key to."""
+    """What a tenant has set one key to: `value`, or `secret` where the key is one, encrypted for this row."""
 
     __tablename__ = "configuration_values"
-    __table_args__ = (TenantUnique("key"),)
+    __table_args__ = (
+        TenantUnique("key"),
+        CheckConstraint("(value IS NULL) <> (secret IS NULL)", name="value_or_secret"),
+    )
 
     key: Mapped[str] = mapped_column(Text)
-    value: Mapped[Any] = mapped_column(JSONB, nullable=False)
+    value: Mapped[Any] = mapped_column(JSONB(none_as_null=True), nullable=True)
+    secret: Mapped[str | None] = encrypted_column(nullable=True)
 
 
 @limit_grants(app=("SELECT", "INSERT"), platform=("SELECT", "INSERT", "DELETE"))
 class ConfigurationChange(TenantTable, Base):
-    """One change of one key: what the tenant had set before and after, and who did it. Nobody changes it."""
+    """One change of one key: what the tenant had set before and after, and who did it. Nobody changes it.
+
+    Of a secret it says only that one was set.
+    """
 
     __tablename__ = "configuration_changes"
     __table_args__ = (TenantIndex("at"), TenantIndex("key", "at"))

@@ -11,7 +11,15 @@ from sqlalchemy.orm import Session
 from app.audit.actors import require_actor
 from app.audit.entries import record
 from app.auth.passwords import refuse_weak
-from app.configuration.keys import PASSWORD_POLICY, UPLOAD_MAX_SIZE, InvalidValueError, Key, UnknownKeyError, key_of
+from app.configuration.keys import (
+    PASSWORD_POLICY,
+    SET,
+    UPLOAD_MAX_SIZE,
+    InvalidValueError,
+    Key,
+    UnknownKeyError,
+    key_of,
+)
 from app.configuration.models import ConfigurationChange, ConfigurationValue
 from app.errors import InvalidInputError, RowNotFoundError
 from app.plans.standing import lock_tenant, note_change, standing_of, standings
@@ -47,7 +55,7 @@ def set_value(session: Session, name: str, value: object, *, reason: str | None 
         raise InvalidInputError.of(
             name, f"is more than your plan grants, which is {key.plain(granted)}: send that or something stricter"
         )
-    return _write(session, key, key.plain(wanted), reason=reason)
+    return _write(session, key, wanted, reason=reason)
 
 
 def clear_value(session: Session, name: str, *, reason: str | None = None) -> ConfigurationChange:
@@ -65,12 +73,15 @@ def clear_value(session: Session, name: str, *, reason: str | None = None) -> Co
 def restore(session: Session, change_id: UUID, *, reason: str | None = None) -> ConfigurationChange:
     """Set a key back to what it was before a change; that is a change of its own, checked like any other.
 
-    Raises: RowNotFoundError - there is no such change. InvalidInputError - what it was is no longer granted.
+    Raises: RowNotFoundError - there is no such change. InvalidInputError - what it was is no longer granted, or was a
+    secret, of which only the last is kept.
     """
     change: ConfigurationChange | None = session.get(ConfigurationChange, change_id)
     if change is None:
         raise RowNotFoundError
     if change.before is not None:
+        if known_key(change.key).is_secret:
+            raise InvalidInputError.of(change.key, "is a secret, and what it was is not kept: set it anew")
         return set_value(session, change.key, change.before, reason=reason)
     lock_tenant(session)
     return _write(session, known_key(change.key), None, reason=reason)
@@ -80,18 +91,23 @@ def _stored(session: Session, name: str) -> ConfigurationValue | None:
     return session.scalar(select(ConfigurationValue).where(ConfigurationValue.key == name))
 
 
-def _write(session: Session, key: Key[Any], plain: Any, *, reason: str | None) -> ConfigurationChange:
+def _write(session: Session, key: Key[Any], wanted: Any, *, reason: str | None) -> ConfigurationChange:
     """Store the value, None for none, and its history; the tenant is locked."""
     row = _stored(session, key.name)
-    before = None if row is None else row.value
-    if row is None and plain is not None:
-        session.add(ConfigurationValue(key=key.name, value=plain))
-    elif row is not None and plain is not None:
-        row.value = plain
-    elif row is not None:
+    before = _told(key, row)
+    if wanted is None and row is not None:
         session.delete(row)
+        row = None
+    elif wanted is not None:
+        row = row or ConfigurationValue(key=key.name)
+        if key.is_secret:
+            row.secret = wanted
+        else:
+            row.value = key.plain(wanted)
+        session.add(row)
+    after = _told(key, row)
     change = ConfigurationChange(
-        key=key.name, before=before, after=plain, actor_label=require_actor().label, reason=reason
+        key=key.name, before=before, after=after, actor_label=require_actor().label, reason=reason
     )
     session.add(change)
     session.flush()
@@ -100,11 +116,18 @@ def _write(session: Session, key: Key[Any], plain: Any, *, reason: str | None) -
         "configuration.changed",
         target=("configuration_change", change.id),
         before={key.name: before},
-        after={key.name: plain},
+        after={key.name: after},
         reason=reason,
     )
     note_change(session)
     return change
+
+
+def _told(key: Key[Any], row: ConfigurationValue | None) -> Any:
+    """Return what the history and the audit say of a value: of a secret, that it was set."""
+    if row is None:
+        return None
+    return SET if key.is_secret else row.value
 
 
 # What other packages ask ------------------------------------------------------------------------------
@@ -113,6 +136,15 @@ def _write(session: Session, key: Key[Any], plain: Any, *, reason: str | None) -
 def setting_of(session: Session, key: Key[Any]) -> Any:
     """Return the value of a key that counts for the session's tenant; no statement while it is remembered."""
     return standing_of(session).setting(key)
+
+
+def secret_of(session: Session, key: Key[str | None]) -> str | None:
+    """Return a secret that the session's tenant has set, in clear; None when it has set none. Two statements.
+
+    Raises: TenancyError - it cannot be opened, as without the master key.
+    """
+    row = _stored(session, key.name)
+    return None if row is None else row.secret
 
 
 def max_upload_bytes(session: Session) -> int:

@@ -58,6 +58,8 @@ class PlanVersion(BaseModel):
         if unknown:
             raise ValueError(f"no key of the configuration is named {', '.join(map(repr, unknown))}")
         for name, value in self.configuration.items():
+            if KEYS[name].is_secret:
+                raise ValueError(f"{name} is a secret: a plan has none")
             try:
                 KEYS[name].parse(value)
             except TenancyError as error:

@@ -122,9 +122,9 @@ def rehearse(session: Session, to_plan: str) -> Rehearsal:
             for quota in Quota
         ],
         settings=[
-            SettingChange(key.name, before=key.plain(now.setting(key)), after=key.plain(then.setting(key)))
+            SettingChange(key.name, before=now.shown(key), after=then.shown(key))
             for key in KEYS.values()
-            if now.setting(key) != then.setting(key)
+            if now.shown(key) != then.shown(key)
         ],
     )
 

@@ -83,7 +83,7 @@ class SettingAnswer(Answer):
         return cls(
             key=key.name,
             description=key.description,
-            value=key.plain(standing.setting(key)),
+            value=standing.shown(key),
             is_secret=key.is_secret,
             is_yours=key.is_tenants,
             steps=StepAnswer.of(standing.why_setting(key)),

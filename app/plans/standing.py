@@ -19,7 +19,7 @@ from sqlalchemy import DateTime, cast, func, literal, null, select, union_all, u
 from sqlalchemy.orm import Session
 
 from app import db
-from app.configuration.keys import KEYS, Key
+from app.configuration.keys import KEYS, SET, UNSET, Key
 from app.configuration.models import ConfigurationValue
 from app.plans.catalogue import Catalogue, PlanVersion, shipped_catalogue
 from app.plans.models import Override
@@ -85,7 +85,12 @@ class Standing:
         return self.plan.setting(key)
 
     def setting(self, key: Key[Value]) -> Value:
-        """Return the value that counts for a key."""
+        """Return the value that counts for a key.
+
+        Raises: TypeError - it is a secret, which is not remembered; see `secret_of` in app/configuration/operations.py.
+        """
+        if key.is_secret:
+            raise TypeError(f"{key.name} is a secret")
         granted = self.granted(key)
         return key.stricter(granted, key.parse(self.own[key.name])) if key.name in self.own else granted
 
@@ -101,8 +106,17 @@ class Standing:
         steps.append(Step("plan", self.plan.limits[quota], counts=True, why=self._plan_words()))
         return steps + self._override_steps(TermKind.LIMIT, quota)
 
+    def shown(self, key: Key[Any]) -> Any:
+        """Return the value that counts for a key as JSON has it; of a secret, whether it is set."""
+        if key.is_secret:
+            return SET if key.name in self.own else UNSET
+        return key.plain(self.setting(key))
+
     def why_setting(self, key: Key[Any]) -> list[Step]:
         """Return why a key has the value it has. The tenant's own step shows what came of its wish."""
+        if key.is_secret:
+            unset = Step("default", UNSET, counts=True, why="a secret is unset until the tenant sets it")
+            return [unset, Step("own", SET, counts=True, why="set by the tenant")] if key.name in self.own else [unset]
         steps = [
             Step("default", key.plain(key.default), counts=True, why="what the key is where nobody says otherwise")
         ]
@@ -197,7 +211,7 @@ def _read(session: Session, plan: PlanVersion) -> tuple[Standing, float]:
             select(
                 literal(_OWN),
                 ConfigurationValue.key,
-                ConfigurationValue.value,
+                ConfigurationValue.value,  # NULL of a secret, which stays where it is
                 literal(""),
                 literal(""),
                 nothing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -10,6 +11,8 @@ from flask import Flask
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
+from app.configuration.keys import WEBHOOK_SECRET
+from app.configuration.operations import secret_of
 from app.plans.terms import TermKind
 from tenancy.context import tenant_scope
 from tests.app.conftest import Truth, Visitor, codes, fields
@@ -50,6 +53,7 @@ def test_every_key_has_the_value_of_the_plan_and_says_so(register: Callable[...,
         "session.timeout": 7_200,
         "file_upload.max_size": 107_374_182_400,
         "api.rate_limit": 10_000,
+        "webhooks.signing_secret": {"is_set": False},
     }
     assert [step["source"] for step in found["session.timeout"]["steps"]] == ["default", "plan"]
 
@@ -158,6 +162,87 @@ def test_staff_override_and_withdraw_a_key_over_the_api(app: Flask, acme: Visito
 
     assert (given["value"], withdrawn["value"]) == (5_000, 1_000)
     assert given["steps"][-1]["why"] == f"{REASON}: by {ana.email}"
+
+
+# Secrets ----------------------------------------------------------------------------------------------
+
+SECRET = "whsec-0123456789abcdefghij"
+SECRET_PATH = f"{SETTINGS}/webhooks.signing_secret"
+
+
+def clear_secret(app: Flask, visitor: Visitor) -> str | None:
+    with app.app_context(), tenant_scope(visitor.tenant_id), app.extensions["auth"].database.sessions() as session:
+        return secret_of(session, WEBHOOK_SECRET)
+
+
+def test_secret_is_kept_encrypted_and_read_back_by_the_program_alone(app: Flask, acme: Visitor, truth: Truth) -> None:
+    answer = acme.call("PUT", SECRET_PATH, json={"value": SECRET})
+
+    assert answer.get_json()["value"] == {"is_set": True}
+    assert clear_secret(app, acme) == SECRET
+    row = truth.execute(
+        "SELECT value, secret FROM configuration_values WHERE tenant_id = %s", [acme.tenant_id]
+    ).fetchone()
+    assert row is not None
+    assert row[0] is None
+    assert isinstance(row[1], bytes)
+    assert SECRET.encode() not in row[1]
+
+
+def test_secret_is_in_no_answer_history_or_audit(acme: Visitor, truth: Truth) -> None:
+    answers = [acme.call("PUT", SECRET_PATH, json={"value": SECRET})]
+
+    answers += [acme.get(SECRET_PATH), acme.get(SETTINGS), acme.get(HISTORY)]
+
+    assert all(answer.status_code == 200 and SECRET not in answer.text for answer in answers)
+    assert [one["after"] for one in answers[3].get_json()["items"]] == [{"is_set": True}]
+    for table in ("audit_entries", "configuration_changes", "configuration_values"):
+        rows = truth.execute(f"SELECT t::text FROM {table} AS t WHERE tenant_id = %s", [acme.tenant_id]).fetchall()
+        assert rows
+        assert SECRET not in str(rows)
+
+
+def test_secret_can_be_replaced_and_cleared_but_not_restored(app: Flask, acme: Visitor) -> None:
+    acme.call("PUT", SECRET_PATH, json={"value": SECRET})
+    acme.call("PUT", SECRET_PATH, json={"value": SECRET[::-1]})
+    assert clear_secret(app, acme) == SECRET[::-1]
+    change = acme.get(HISTORY).get_json()["items"][0]["id"]
+
+    restored = acme.post(f"{HISTORY}/{change}/restore", json={})
+    cleared = acme.call("DELETE", SECRET_PATH)
+
+    assert fields(restored) == ["webhooks.signing_secret"]
+    assert cleared.get_json()["value"] == {"is_set": False}
+    assert clear_secret(app, acme) is None
+
+
+def test_refused_secret_is_not_repeated(acme: Visitor) -> None:
+    response = acme.call("PUT", SECRET_PATH, json={"value": "too short"})
+
+    assert fields(response) == ["webhooks.signing_secret"]
+    assert "too short" not in response.text
+
+
+def test_secret_is_refused_where_there_is_no_master_key(
+    make_app: Callable[..., Flask], acme: Visitor, truth: Truth
+) -> None:
+    bare = replace(acme, client=make_app(master_keys=None).test_client(use_cookies=False))
+
+    response = bare.call("PUT", SECRET_PATH, json={"value": SECRET})
+
+    assert response.status_code >= 500
+    assert SECRET not in response.text
+    found = truth.execute("SELECT count(*) FROM configuration_values WHERE tenant_id = %s", [acme.tenant_id])
+    assert found.fetchone() == (0,)
+
+
+def test_staff_do_not_set_a_tenants_secret(app: Flask, acme: Visitor) -> None:
+    given = {"value": SECRET, "reason": REASON}
+
+    response = staff_client(app).put(f"/tenants/{acme.tenant_id}/config/webhooks.signing_secret", json=given)
+
+    assert fields(response) == ["value"]
+    assert SECRET not in response.text
 
 
 # History ----------------------------------------------------------------------------------------------
