@@ -27,6 +27,8 @@ def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, 
             return {"currency": "EUR"}
         case "tenants":
             return {"plan_version": 1}
+        case "configuration_values":
+            return {"value": 900, "secret": None}
         case "configuration_changes":
             return {"key": "session.timeout", "before": 1_800, "after": 900}
         case "cards":
