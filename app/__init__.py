@@ -29,6 +29,7 @@ from app.members import routes as member_routes
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
 from app.queue import asking
+from app.staff import cli as staff_cli
 from app.tenants import routes as tenants_routes
 from app.tenants.models import Domain, Tenant
 from app.tenants.registrar import EXTENSION as REGISTRAR
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     logins = cookies.init_app(app, settings)
     guard.init_app(app, logins)
     stats.init_app(app, settings)
+    app.cli.add_command(staff_cli.staff)
     for blueprint in (
         auth_routes.blueprint,
         member_routes.blueprint,

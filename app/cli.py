@@ -26,6 +26,7 @@ from app.development import (
 from app.queue.worker import work, worker_beside
 from app.seed import ACCOUNTS, SeedError, seed
 from app.server import PortError, StopAsked, listen, serve, stop_on_signals
+from app.staff.cli import greet_first_owner
 from tenancy.cli.doctor import telling_options
 from tenancy.errors import TenancyError
 
@@ -104,7 +105,11 @@ def run(port: int, folder: Path) -> None:
         development_app(development) as app,
     ):
         app.extensions["tenancy"].examine(app)
-        click.echo(welcome(development, listener.getsockname()[1]))
+        port = listener.getsockname()[1]
+        click.echo(welcome(development, port))
+        invitation = greet_first_owner(app, base=f"http://localhost:{port}")
+        if invitation is not None:
+            click.echo(invitation)
         with worker_beside(app):
             serve(app, listener)
 

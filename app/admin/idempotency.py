@@ -83,11 +83,11 @@ def begin() -> Response | None:
         raise UnderWayError(
             "The same request is being done right now: send it again shortly.", headers={"Retry-After": "1"}
         )
-    if kept.body is None and kept.status != 204:
+    if kept.body is None:
         raise AlreadyDoneError("This was done before, and its secret was shown then only: make a new one.")
-    answer = jsonify(kept.body["json"]) if kept.status != 204 else Response()
+    answer = Response() if kept.status == 204 else jsonify(kept.body["json"])
     answer.status_code = kept.status
-    if kept.body and kept.body["location"]:
+    if kept.body["location"]:
         answer.headers["Location"] = kept.body["location"]
     answer.headers[REPLAYED] = "true"
     return answer
