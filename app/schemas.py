@@ -8,7 +8,11 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """Return the text; for `AfterValidator`, behind `StringConstraints`.
+
+    Raises: ValueError
+    """
     # PostgreSQL stores neither; both arrive through JSON escapes.
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("holds a character that no text can have (NUL or half a surrogate pair): leave it out")
@@ -26,18 +30,18 @@ def normalize_email(text: str) -> str:
         raise ValueError("is no e-mail address: write it as name@example.com") from None
 
 
-Text = Annotated[str, AfterValidator(_storable)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(storable)]
 Email = Annotated[
     str,
     StringConstraints(max_length=320),
-    AfterValidator(_storable),
+    AfterValidator(storable),
     AfterValidator(normalize_email),
     Field(json_schema_extra={"format": "email"}),
 ]
 # The length is bounded, so that nobody can make the hash function chew on megabytes. What else it must have is for the
 # tenant's `security.password_policy` to say; 8 is the least that any may ask for.
-NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=200), AfterValidator(_storable)]
+NewPassword = Annotated[str, StringConstraints(min_length=8, max_length=200), AfterValidator(storable)]
 GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

@@ -9,10 +9,12 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, StringConstraints
 
 from app.cards.models import FIRST_YEAR, LAST_YEAR, Condition
-from app.schemas import Answer, Body, ListQuery, Name, Query, Text, omitted
+from app.schemas import Answer, Body, ListQuery, Name, Query, Text, omitted, storable
 
-Notes = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
-Number = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=50)]
+Notes = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000), AfterValidator(storable)
+]
+Number = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(storable)]
 Year = Annotated[int, Field(ge=FIRST_YEAR, le=LAST_YEAR, strict=True, description="When it was printed.")]
 NameSort = Literal["name", "-name", "created_at", "-created_at"]
 CardSort = Literal["number", "-number", "year", "-year", "created_at", "-created_at"]
@@ -25,7 +27,7 @@ def _is_plain_name(name: str) -> str:
 
 
 FileName = Annotated[
-    Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_is_plain_name)
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_is_plain_name)
 ]
 
 

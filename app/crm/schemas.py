@@ -6,12 +6,12 @@ from datetime import date, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from app.crm.models import Stage
-from app.schemas import Answer, Body, Email, ListQuery, Name, Text, omitted
+from app.schemas import Answer, Body, Email, ListQuery, Name, Text, omitted, storable
 
-Note = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(storable)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Cents = Annotated[int, Field(ge=0, le=10**15, strict=True, description="An amount in hundredths of the currency.")]
 NameSort = Literal["name", "-name", "created_at", "-created_at"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from flask import Response, request
 from werkzeug.http import dump_options_header
 
@@ -22,7 +24,7 @@ def download(file: File) -> Response:
     answer.set_etag(file.sha256)
     answer.cache_control.private = True
     answer.cache_control.no_cache = True
-    answer.headers["Content-Disposition"] = dump_options_header("inline", {"filename": file.name})
+    answer.headers["Content-Disposition"] = dump_options_header("inline", _names(file.name))
     if answer.make_conditional(request).status_code == 304:
         return answer
     try:
@@ -33,3 +35,11 @@ def download(file: File) -> Response:
     answer.response = opened.chunks
     answer.content_length = file.size_bytes
     return answer
+
+
+def _names(name: str) -> dict[str, str]:
+    """Return a name as a header can hold it: whole in UTF-8, and without what is not ASCII for old readers."""
+    if name.isascii():
+        return {"filename": name}
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    return {"filename": plain, "filename*": f"UTF-8''{quote(name, safe='')}"}

@@ -50,4 +50,4 @@ def check_place(root: Path, key: str) -> None:
 def is_no_place(root: Path, key: str) -> bool:
     """Tell whether no object can lie there: a folder does, or an object where one of its folders would be."""
     place = root / key
-    return place.is_dir() or any(above.is_file() for above in place.parents if above.is_relative_to(root))
+    return place.is_dir() or any(above.is_file() for above in place.parents if root in above.parents)

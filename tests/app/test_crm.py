@@ -69,6 +69,12 @@ def test_null_clears_an_optional_field_and_is_refused_for_a_required_one(acme: V
     assert fields(refused) == ["name"]
 
 
+def test_text_of_blanks_is_refused(acme: Visitor) -> None:
+    answer = acme.post(PEOPLE, json={"name": "Ada", "phone": "  "})
+
+    assert (codes(answer), fields(answer)) == ((400, "invalid_input"), ["phone"])
+
+
 def test_company_keeps_its_people_when_it_is_deleted(acme: Visitor) -> None:
     company = acme.post("/api/v1/companies", json={"name": "Engines Ltd"}).get_json()
     person = add_person(acme, company_id=company["id"])
