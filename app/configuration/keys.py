@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -80,13 +81,17 @@ class Key(Generic[Value]):
     def is_tenants(self) -> bool:
         return self.narrow is not None
 
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.kind)
+
     def parse(self, value: object) -> Value:
         """Return the value as the key's type; what comes from JSON, TOML or the database.
 
         Raises: InvalidValueError - names the key and what is wrong with the value, which it does not repeat.
         """
         try:
-            parsed: Value = TypeAdapter(self.kind).validate_python(value, strict=True)
+            parsed: Value = self._adapter.validate_python(value, strict=True)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
             found = "; ".join(": ".join([*map(str, fault["loc"]), fault["msg"]]) for fault in faults)
@@ -132,7 +137,6 @@ RATE_LIMIT: Key[int] = Key(
     1_000,
     min,
 )
-
 WEBHOOK_SECRET: Key[str | None] = Key(
     "webhooks.signing_secret",
     "A secret of 24 to 200 characters by which the tenant's own systems know what this service sends them.",
@@ -143,7 +147,8 @@ WEBHOOK_SECRET: Key[str | None] = Key(
 )
 
 KEYS: Mapping[str, Key[Any]] = {
-    key.name: key for key in (PASSWORD_POLICY, SESSION_TIMEOUT, UPLOAD_MAX_SIZE, RATE_LIMIT, WEBHOOK_SECRET)
+    key.name: key
+    for key in (PASSWORD_POLICY, SESSION_TIMEOUT, UPLOAD_MAX_SIZE, RATE_LIMIT, IMPERSONATION, WEBHOOK_SECRET)
 }
 
 

@@ -3,6 +3,7 @@
 Remembered in each process for as long as the directory's record of the tenant stays the same. Whoever changes a plan,
 an override or a value also writes `updated_at` of the tenant, which the database announces, so that every process
 forgets within a second; and while nobody is listening, the directory's record itself is remembered for one second.
+An override that expires counts no longer at that moment, by the server's clock, without anybody being told.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from flask import Flask, current_app
-from sqlalchemy import DateTime, cast, func, literal, null, select, union_all, update
+from sqlalchemy import DateTime, cast, event, func, literal, null, select, union_all, update
 from sqlalchemy.orm import Session
 
 from app import db
@@ -31,6 +32,7 @@ from tenancy.directory import Directory, Reference, TenantRecord
 EXTENSION = "plans"
 _CHANGED = "standing_changed"
 _MOST_REMEMBERED = 10_000
+_LONGEST_S = 60.0  # for what was changed past the operations, as by hand
 _OWN = "own"
 Value = TypeVar("Value")
 
@@ -182,6 +184,10 @@ class Standings:
         self._remembered[tenant_id] = _Remembered(record, until, standing)
         return standing
 
+    def forget(self, tenant_id: UUID) -> None:
+        """Forget what is remembered of one tenant in this process."""
+        self._remembered.pop(tenant_id, None)
+
     def read(self, session: Session) -> Standing:
         """Return the standing of the session's tenant as the database has it in this transaction; two statements.
 
@@ -219,7 +225,7 @@ def _read(session: Session, plan: PlanVersion) -> tuple[Standing, float]:
             ).where(ConfigurationValue.tenant_id == require_tenant()),
         )
     ).all()
-    until, overrides, own = float("inf"), {}, {}
+    until, overrides, own = asked_at + _LONGEST_S, {}, {}
     for kind, name, value, reason, author, expires_at, now in rows:
         if kind == _OWN:
             own[name] = value
@@ -232,8 +238,19 @@ def _read(session: Session, plan: PlanVersion) -> tuple[Standing, float]:
 
 
 def note_change(session: Session) -> None:
-    """Tell every process, when this transaction commits, that what the session's tenant may have has changed."""
-    session.info[_CHANGED] = True
+    """Tell every process, when this transaction commits, that what the session's tenant may have has changed.
+
+    This process does not wait to be told; the session itself reads what it wrote already before that.
+    """
+    known, tenant_id = standings(), require_tenant()
+
+    def forget(committed: Session) -> None:
+        known.forget(tenant_id)
+        committed.info.pop(_CHANGED, None)
+
+    if _CHANGED not in session.info:
+        session.info[_CHANGED] = True
+        event.listen(session, "after_commit", forget, once=True)
     # Not now(), which is when the transaction began: of two that wait for each other, the later must not look older.
     session.execute(update(Tenant).where(Tenant.id == require_tenant()).values(updated_at=func.clock_timestamp()))
 

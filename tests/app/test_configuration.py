@@ -53,6 +53,7 @@ def test_every_key_has_the_value_of_the_plan_and_says_so(register: Callable[...,
         "session.timeout": 7_200,
         "file_upload.max_size": 107_374_182_400,
         "api.rate_limit": 10_000,
+        "security.impersonation": True,
         "webhooks.signing_secret": {"is_set": False},
     }
     assert [step["source"] for step in found["session.timeout"]["steps"]] == ["default", "plan"]
