@@ -22,6 +22,8 @@ from app.configuration import routes as configuration_routes
 from app.crm import routes as crm_routes
 from app.db import Database, open_database
 from app.files import storage
+from app.impersonation import limits as impersonation_limits
+from app.impersonation import routes as impersonation_routes
 from app.jobs import TASKS
 from app.keys import masters
 from app.members import invitations
@@ -30,6 +32,7 @@ from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
 from app.queue import asking
 from app.staff import cli as staff_cli
+from app.tenants import cli as tenants_cli
 from app.tenants import routes as tenants_routes
 from app.tenants.models import Domain, Tenant
 from app.tenants.registrar import EXTENSION as REGISTRAR
@@ -61,6 +64,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     requests.init_app(app)
     mail.init_app(app, settings)
     invitations.init_app(app, settings)
+    impersonation_limits.init_app(app, settings)
     database = open_database(settings)
     masters.init_app(app, settings, database)
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
@@ -84,10 +88,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     guard.init_app(app, logins)
     stats.init_app(app, settings)
     app.cli.add_command(staff_cli.staff)
+    app.cli.add_command(tenants_cli.tenants)
     for blueprint in (
         auth_routes.blueprint,
         member_routes.blueprint,
         audit_routes.blueprint,
+        impersonation_routes.blueprint,
         admin_routes.blueprint,
         plan_routes.blueprint,
         configuration_routes.blueprint,

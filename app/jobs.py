@@ -6,10 +6,14 @@ from app.files import jobs as file_jobs
 from app.keys import jobs as key_jobs
 from app.queue import upkeep
 from app.queue.tasks import PlatformTask, Task
+from app.tenants import jobs as tenant_jobs
 
 TASKS: tuple[Task | PlatformTask, ...] = (
     key_jobs.seal_anew,
     upkeep.sweep_parked,
     upkeep.remove_old,
     file_jobs.tidy_files,
+    tenant_jobs.erase_due,
+    tenant_jobs.check_due,
+    tenant_jobs.carry_on_run,
 )

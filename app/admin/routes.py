@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from app.admin import audit, configuration, features, keys, limits, plans, staff, stats, tenants
+from app.admin import (
+    audit,
+    bulk,
+    configuration,
+    domains,
+    features,
+    keys,
+    lifecycle,
+    limits,
+    plans,
+    staff,
+    stats,
+    tenants,
+)
 from app.admin.blueprint import blueprint
 from app.staff import routes as staff_auth
 
 __all__ = [
     "audit",
     "blueprint",
+    "bulk",
     "configuration",
+    "domains",
     "features",
     "keys",
+    "lifecycle",
     "limits",
     "plans",
     "staff",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from app.tenants.models import BulkItem, BulkRun, BulkState, Tenant
 from app.tenants.operations import change_status
 from app.tenants.registrar import Registrar
 from app.tenants.states import InvalidTransitionError, Status, allowed_from
+from tenancy.session import PlatformSession
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,18 @@ def preview(registrar: Registrar, wanted: Wanted, to: Status) -> Preview:
         return _preview(session, wanted, to)
 
 
-def start_run(registrar: Registrar, wanted: Wanted, to: Status, *, token: str, reason: str) -> UUID:
+def start_run(
+    registrar: Registrar,
+    wanted: Wanted,
+    to: Status,
+    *,
+    token: str,
+    reason: str,
+    then: Callable[[PlatformSession, UUID], object] | None = None,
+) -> UUID:
     """Note a run over the tenants that were looked at; `carry_on` does it.
 
-    token: of the preview.
+    token: of the preview. then: called in the same transaction with the run's id, such as to ask for a job.
     Raises: BulkChangedError - other tenants match by now; nothing is noted.
     """
     with registrar.on_staff_tables(reason=reason) as staff:
@@ -109,6 +118,8 @@ def start_run(registrar: Registrar, wanted: Wanted, to: Status, *, token: str, r
             after={"status": to.value, "tenants": len(targets), "wanted": _as_json(wanted)},
             reason=reason,
         )
+        if then is not None:
+            then(staff, run.id)
         return run.id
 
 
@@ -153,25 +164,22 @@ def outcome(registrar: Registrar, run_id: UUID) -> Outcome:
     with registrar.across_tenants(reason="a run over many tenants is looked at") as session:
         if session.get(BulkRun, run_id) is None:
             raise RowNotFoundError
-        counts: dict[str, int] = dict(
-            session.execute(
-                select(BulkItem.state, func.count()).where(BulkItem.run_id == run_id).group_by(BulkItem.state)
-            )
-            .tuples()
-            .all()
+        by_state = session.execute(
+            select(BulkItem.state, func.count()).where(BulkItem.run_id == run_id).group_by(BulkItem.state)
         )
-        errors = session.execute(
+        counts = {str(state): int(number) for state, number in by_state}
+        failures = session.execute(
             select(BulkItem.target, BulkItem.error)
             .where(BulkItem.run_id == run_id, BulkItem.state == BulkState.FAILED)
             .order_by(BulkItem.target)
             .limit(_SHOWN)
-        ).tuples()
+        )
         return Outcome(
             run_id,
             done=counts.get(BulkState.DONE, 0),
             failed=counts.get(BulkState.FAILED, 0),
             waiting=counts.get(BulkState.WAITING, 0),
-            errors={target: error or "" for target, error in errors},
+            errors={target: error or "" for target, error in failures},
         )
 
 

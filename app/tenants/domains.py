@@ -113,18 +113,22 @@ def claim_domain(registrar: Registrar, tenant_id: UUID, text: str) -> Domain:
     return claim
 
 
-def release_domain(registrar: Registrar, tenant_id: UUID, domain_id: UUID) -> None:
+def release_domain(
+    registrar: Registrar, tenant_id: UUID, domain_id: UUID, *, reason: str = "a domain is given up"
+) -> None:
     """Give a domain up: from now on it leads nowhere, and whoever proves that it is theirs may have it.
 
     Raises: RowNotFoundError
     """
-    with registrar.in_tenant(tenant_id, reason="a domain is given up") as session:
+    with registrar.in_tenant(tenant_id, reason=reason) as session:
         claim = _locked(session, domain_id)
         session.delete(claim)
-        record(session, "domain.released", target=("domain", domain_id), before={"domain": claim.domain})
+        record(session, "domain.released", target=("domain", domain_id), before={"domain": claim.domain}, reason=reason)
 
 
-def check_domain(registrar: Registrar, tenant_id: UUID, domain_id: UUID) -> Domain:
+def check_domain(
+    registrar: Registrar, tenant_id: UUID, domain_id: UUID, *, reason: str = "a domain is checked"
+) -> Domain:
     """Ask the DNS for the claim's TXT record, and note what it says.
 
     The DNS is asked outside of any transaction. A claim that was verified, and then failed too often, is lost: it
@@ -132,7 +136,7 @@ def check_domain(registrar: Registrar, tenant_id: UUID, domain_id: UUID) -> Doma
     Raises: RowNotFoundError; DnsUnansweredError - nothing is known, so nothing changes; TakenError - another tenant
     has verified the domain.
     """
-    with registrar.in_tenant(tenant_id, reason="a domain is checked") as session:
+    with registrar.in_tenant(tenant_id, reason=reason) as session:
         asked = challenge_of(_locked(session, domain_id))
     try:
         texts = registrar.texts.of(asked.name)
@@ -141,7 +145,7 @@ def check_domain(registrar: Registrar, tenant_id: UUID, domain_id: UUID) -> Doma
             f"The DNS gave no answer about {asked.name}. Nothing has changed; try again later."
         ) from None
     try:
-        with registrar.in_tenant(tenant_id, reason="a domain is checked") as session:
+        with registrar.in_tenant(tenant_id, reason=reason) as session:
             claim = _locked(session, domain_id)
             _note(session, claim, texts, failures=registrar.domain_failures)
             session.flush()
