@@ -137,6 +137,13 @@ RATE_LIMIT: Key[int] = Key(
     1_000,
     min,
 )
+IMPERSONATION: Key[bool] = Key(
+    "security.impersonation",
+    "Whether platform staff may act as one of the tenant's people, for a reason and a while; a tenant may forbid it.",
+    bool,
+    True,
+    lambda granted, wanted: granted and wanted,
+)
 WEBHOOK_SECRET: Key[str | None] = Key(
     "webhooks.signing_secret",
     "A secret of 24 to 200 characters by which the tenant's own systems know what this service sends them.",
