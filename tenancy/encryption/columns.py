@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Column, ColumnElement, Dialect, LargeBinary, Table, TypeDecorator, event, inspect
+from sqlalchemy import Column, ColumnElement, Dialect, LargeBinary, Table, TypeDecorator, event
 from sqlalchemy.orm import (
     ColumnProperty,
     InstrumentedAttribute,
@@ -206,20 +208,40 @@ def column_of(attribute: QueryableAttribute[Any]) -> Column[Any]:
     return cast("Column[Any]", prop.columns[0])
 
 
-def _place_of(instance: object, mapper: Mapper[Any], column: Column[Any], row: tuple[Any, ...]) -> Place:
-    tenant = require_tenant()
-    owner = instance.__dict__.get(TENANT_KEY) or getattr(instance, TENANT_KEY)
-    if owner != tenant:
-        raise WrongTenantError(
-            f"{mapper.class_.__name__} belongs to tenant {owner!r}, but the scope is {tenant!r}",
-            hint="read and write encrypted values in the scope of their own tenant",
-        )
-    return Place(tenant, label_of_column(column), row)
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What there is to know of one encrypted attribute. row: the attributes that name its row."""
+
+    key: str
+    kind: EncryptedType
+    label: str
+    row: tuple[str, ...]
+    row_columns: tuple[Column[Any], ...]
+
+    def place_in(self, instance: Any) -> Place:
+        """Return where the value of this object belongs, in the scope of its tenant and in no other."""
+        tenant = require_tenant()
+        owner = getattr(instance, TENANT_KEY)
+        if owner != tenant:
+            raise WrongTenantError(
+                f"{type(instance).__name__} belongs to tenant {owner!r}, but the scope is {tenant!r}",
+                hint="read and write encrypted values in the scope of their own tenant",
+            )
+        return Place(tenant, self.label, row_of([getattr(instance, key) for key in self.row]))
 
 
-def _row_of(instance: object, mapper: Mapper[Any], column: Column[Any]) -> tuple[Any, ...]:
-    keys = (mapper.get_property_by_column(key).key for key in row_key_columns(column.table))
-    return row_of([getattr(instance, key) for key in keys])
+@lru_cache(maxsize=1024)
+def _shape_of(mapper: Mapper[Any], key: str) -> _Shape:
+    column = cast("Column[Any]", mapper.column_attrs[key].columns[0])
+    rows = tuple(row_key_columns(column.table))
+    names = tuple(mapper.get_property_by_column(row).key for row in rows)
+    return _Shape(key, cast("EncryptedType", column.type), label_of_column(column), names, rows)
+
+
+@lru_cache(maxsize=1024)
+def _shapes_of(mapper: Mapper[Any]) -> tuple[_Shape, ...]:
+    found = (prop for prop in mapper.column_attrs if isinstance(prop.columns[0].type, EncryptedType))
+    return tuple(_shape_of(mapper, prop.key) for prop in found)
 
 
 def keyring_of(session: Session | None) -> Keyring:
@@ -253,23 +275,20 @@ class EncryptedAttribute(InstrumentedAttribute[Any]):
         value = super().__get__(instance, owner)
         if value is None:
             return None
-        column = column_of(self)
-        kind: EncryptedType = column.type  # type: ignore[assignment]  # what made it this attribute
+        shape = _shape_of(cast("Mapper[Any]", self.parent), self.key)
         if not isinstance(value, SealedValue):
             raise EncryptionError(
                 f"{self.key!r} was given a value past its attribute", hint="assign it: object.x = ..."
             )
         if value.clear is None:
-            mapper: Mapper[Any] = self.parent  # type: ignore[assignment]  # of a class, not of an alias
-            place = _place_of(instance, mapper, column, _row_of(instance, mapper, column))
-            session = object_session(instance)
+            place, session = shape.place_in(instance), object_session(instance)
             value.clear = keyring_of(session).open(cast("Session", session), cast("bytes", value.data), place)
-        return kind.decode(value.clear)
+        return shape.kind.decode(value.clear)
 
     def __set__(self, instance: object, value: Any) -> None:
         if value is not None and not isinstance(value, SealedValue):
-            kind: EncryptedType = column_of(self).type  # type: ignore[assignment]
-            value = SealedValue(clear=kind.encode(value))
+            shape = _shape_of(cast("Mapper[Any]", self.parent), self.key)
+            value = SealedValue(clear=shape.kind.encode(value))
         super().__set__(instance, value)
 
 
@@ -285,21 +304,19 @@ def _seal_attribute(model: type, _key: str, attribute: Any) -> None:
             event.listen(model, name, listener)
 
 
-def _values_of(mapper: Mapper[Any], target: object) -> Iterator[tuple[Column[Any], SealedValue]]:
-    for prop in mapper.column_attrs:
-        column = prop.columns[0]
-        value = target.__dict__.get(prop.key)
-        if isinstance(column.type, EncryptedType) and isinstance(value, SealedValue):
-            yield cast("Column[Any]", column), value
+def _values_of(mapper: Mapper[Any], target: object) -> Iterator[tuple[_Shape, SealedValue]]:
+    for shape in _shapes_of(mapper):
+        value = target.__dict__.get(shape.key)
+        if isinstance(value, SealedValue):
+            yield shape, value
 
 
 def _seal_new(mapper: Mapper[Any], _connection: object, target: Any) -> None:
     """Seal all values, those too that were sealed in a transaction which was rolled back, with its new key."""
     session = object_session(target)
-    for column, value in _values_of(mapper, target):
-        _give_key(mapper, column.table, target)
-        place = _place_of(target, mapper, column, _row_of(target, mapper, column))
-        keyring = keyring_of(session)
+    for shape, value in _values_of(mapper, target):
+        _give_key(shape, target)
+        place, keyring = shape.place_in(target), keyring_of(session)
         if value.clear is None:
             value.clear = keyring.open(cast("Session", session), cast("bytes", value.data), place)
         value.data = keyring.seal(cast("Session", session), value.clear, place)
@@ -307,18 +324,17 @@ def _seal_new(mapper: Mapper[Any], _connection: object, target: Any) -> None:
 
 def _seal_changed(mapper: Mapper[Any], _connection: object, target: Any) -> None:
     session = object_session(target)
-    for column, value in _values_of(mapper, target):
+    for shape, value in _values_of(mapper, target):
         if value.data is None and value.clear is not None:
-            place = _place_of(target, mapper, column, _row_of(target, mapper, column))
+            place = shape.place_in(target)
             value.data = keyring_of(session).seal(cast("Session", session), value.clear, place)
 
 
-def _give_key(mapper: Mapper[Any], table: Table, target: Any) -> None:
+def _give_key(shape: _Shape, target: Any) -> None:
     """Make the row's id now: by itself, SQLAlchemy would when the statement is run."""
-    for column in row_key_columns(table):
-        key = mapper.get_property_by_column(column).key
+    for key, column in zip(shape.row, shape.row_columns, strict=True):
         default: Any = column.default
-        if inspect(target).dict.get(key) is None and default is not None:
+        if target.__dict__.get(key) is None and default is not None:
             if default.is_callable:
                 setattr(target, key, default.arg(None))
             elif default.is_scalar:
