@@ -25,6 +25,7 @@ from app.files import storage
 from app.impersonation import limits as impersonation_limits
 from app.impersonation import routes as impersonation_routes
 from app.jobs import TASKS
+from app.keys import cli as keys_cli
 from app.keys import masters
 from app.members import invitations
 from app.members import routes as member_routes
@@ -87,6 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     logins = cookies.init_app(app, settings)
     guard.init_app(app, logins)
     stats.init_app(app, settings)
+    app.cli.add_command(keys_cli.keys)
     app.cli.add_command(staff_cli.staff)
     app.cli.add_command(tenants_cli.tenants)
     for blueprint in (
