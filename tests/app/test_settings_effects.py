@@ -26,6 +26,9 @@ SHOWN_ELSEWHERE = {
     "sign_in_ttl_s": "test_sign_in",
     "jwt_keys": "test_sign_in",
     "jwt_signing_kid": "test_sign_in",
+    "master_keys": "test_keys",
+    "master_keys_file": "test_keys",
+    "data_key_ttl_s": "test_keys",
     "database_url": "every test: nothing would answer",
 }
 
