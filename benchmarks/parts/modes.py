@@ -18,16 +18,19 @@ from benchmarks.figures import Part, Row
 from benchmarks.measuring import cpu_of, interleave, row
 from benchmarks.registry import Person, Tenant
 from tenancy import SQLDirectory, create_tenant_engine, tenant_scope, tenant_sessionmaker
+from tenancy.comments import comment_statements
 from tenancy.flask import Tenancy
 from tenancy.rls import add_key_sql, install_sql
 from tenancy.signing import SigningKey
 
-OFF, A_CALL = "off", 25
-STATEMENTS = (1, 10)
+OFF, SIGNED, COMMENTED, A_CALL = "off", "signed scopes", "SQL comments", 25
+# How many statements the transactions have, by option.
+TRANSACTIONS = {SIGNED: (1, 10), COMMENTED: (1,)}
 HOW = (
     "Two databases that differ in nothing but the option. Signed scopes: a transaction of one and of ten statements by "
     "the socket, through the ORM. Resolution trace: CPU time of a request in Flask in debug mode, which then writes "
-    "its trace into a header. SQL comments do not exist yet."
+    "its trace into a header. SQL comments: the transaction of one statement, whose text differs by tenant and so is "
+    "planned each time."
 )
 
 
@@ -38,26 +41,21 @@ def run(bench: Bench) -> Iterator[Row]:
     with ExitStack() as stack:
         engines = {
             OFF: create_tenant_engine(bench.socket_url(ROLES.app, "mode_off")),
-            "signed scopes": create_tenant_engine(bench.socket_url(ROLES.app, "mode_signed"), signing_key=key),
+            SIGNED: create_tenant_engine(bench.socket_url(ROLES.app, "mode_signed"), signing_key=key),
+            COMMENTED: create_tenant_engine(bench.socket_url(ROLES.app, "mode_off")),
         }
+        comment_statements(engines[COMMENTED])
         for engine in engines.values():
             stack.callback(engine.dispose)
-        rows = {OFF: some["mode_off"], "signed scopes": some["mode_signed"]}
-        for count in STATEMENTS:
-            samples = interleave(
-                {name: _transaction(engine, rows[name], count) for name, engine in engines.items()},
-                rounds=bench.rounds(2000 // count),
-                budget_s=bench.budget(8),
-                warm_up=60,
-            )
-            yield row(f"signed scopes, transaction of {count}", samples, baseline=OFF)
-            cpu = interleave(
-                {name: _transaction(engine, rows[name], count) for name, engine in engines.items()},
-                rounds=bench.rounds(1000 // count),
-                budget_s=bench.budget(5),
-                clocks={name: cpu_of(_server_pid(engine), with_own=True) for name, engine in engines.items()},
-            )
-            yield row(f"signed scopes, transaction of {count}, CPU of both processes", cpu, baseline=OFF, unit="µs CPU")
+        rows = {OFF: some["mode_off"], SIGNED: some["mode_signed"], COMMENTED: some["mode_off"]}
+        for option, counts in TRANSACTIONS.items():
+            for count in counts:
+                calls = {name: _transaction(engines[name], rows[name], count) for name in (OFF, option)}
+                samples = interleave(calls, rounds=bench.rounds(2000 // count), budget_s=bench.budget(8), warm_up=60)
+                yield row(f"{option}, transaction of {count}", samples, baseline=OFF)
+                clocks = {name: cpu_of(_server_pid(engines[name]), with_own=True) for name in calls}
+                cpu = interleave(calls, rounds=bench.rounds(1000 // count), budget_s=bench.budget(5), clocks=clocks)
+                yield row(f"{option}, transaction of {count}, CPU of both processes", cpu, baseline=OFF, unit="µs CPU")
         yield from _traces(bench, engines[OFF])
 
 
@@ -125,4 +123,4 @@ def _traces(bench: Bench, engine: Engine) -> Iterator[Row]:
     yield row("resolution trace, a request", each, baseline=OFF, unit="µs CPU")
 
 
-PART = Part("modes", "Options switched on alone", HOW, rows=2 * len(STATEMENTS) + 1, run=run)
+PART = Part("modes", "Options switched on alone", HOW, rows=2 * sum(map(len, TRANSACTIONS.values())) + 1, run=run)
