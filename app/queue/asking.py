@@ -151,7 +151,7 @@ def resume_parked(session: Session, tenant_id: UUID, *, carrier: Carrier | None 
             update(jobs)
             .where(jobs.c.id == row.id)
             .values(
-                args=_renewed(carrier, row.task_name, row.args),
+                args=renewed(carrier, row.task_name, row.args),
                 queue_name=DEFAULT_QUEUE,
                 scheduled_at=None,
                 # Parking counted as an attempt, and was none.
@@ -171,7 +171,8 @@ def _written(actor: Actor) -> str:
     return json.dumps(asdict(actor))
 
 
-def _renewed(carrier: Carrier, task_name: str, args: dict[str, Any]) -> dict[str, Any]:
+def renewed(carrier: Carrier, task_name: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Return what a job carries with a new envelope; as it is when the old one was never good, and is to be refused."""
     try:
         envelope = carrier.renew(args.get("envelope"), task=task_name, arguments=args.get("payload"))
     except EnvelopeRefusedError:
