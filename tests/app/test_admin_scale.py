@@ -16,7 +16,8 @@ from tests.conftest import ROLES, Database
 FEW, MANY = 100, 10_000
 FILL = """
 INSERT INTO tenants (tenant_id, slug, name, status, plan, plan_version, created_at)
-SELECT gen_random_uuid(), 'made-' || n, 'Company ' || md5(n::text), CASE WHEN mod(n, 50) = 0 THEN 'suspended' ELSE 'active' END,
+SELECT gen_random_uuid(), 'made-' || n, 'Company ' || md5(n::text),
+       CASE WHEN mod(n, 50) = 0 THEN 'suspended' ELSE 'active' END,
        CASE WHEN mod(n, 100) = 0 THEN 'enterprise' ELSE 'basic' END, 1, now() - n * interval '1 minute'
 FROM generate_series(%s::integer, %s::integer) n
 """
