@@ -24,6 +24,7 @@ from psycopg.pq import TransactionStatus
 
 from tenancy.errors import ConfigurationError, ScopeError, StatementRefusedError
 from tenancy.flights import AsyncFlight, Flight, Message, send_ahead
+from tenancy.placeholders import RememberedQuery
 from tenancy.positions import COMMIT, POSITION_SQL, Write
 from tenancy.transactions import TransactionState
 
@@ -78,6 +79,7 @@ class TenantCursor(psycopg.Cursor[Any]):
 
     __slots__ = ()
     _conn: TenantConnection
+    _query_cls = RememberedQuery
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = self._conn
@@ -222,6 +224,7 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
 
     __slots__ = ()
     _conn: AsyncTenantConnection
+    _query_cls = RememberedQuery
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = self._conn

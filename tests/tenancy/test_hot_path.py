@@ -18,6 +18,7 @@ from tenancy.binding import create_async_tenant_engine, create_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.driver import AsyncTenantConnection, TenantConnection
 from tenancy.embedded import start
+from tenancy.placeholders import forget_conversions, kept_conversions
 from tenancy.session import tenant_sessionmaker
 from tenancy.tables import new_id
 from tests.conftest import FAST, ROLES, Database, SomeTenant, bootstrap
@@ -208,6 +209,44 @@ def test_rows_to_insert_are_the_values_of_one_statement(
         event.remove(tcp_engine, "before_cursor_execute", look)
         assert seen == [("INSERT INTO people", 1000)]
         assert session.scalar(select(func.count()).select_from(Person)) == 1000
+
+
+def test_long_statement_is_converted_once_for_all_connections(
+    app_engine: Engine, make_tenant: Callable[..., SomeTenant]
+) -> None:
+    """psycopg looks for the placeholders of a long text each time, which took longer than all else for its rows."""
+    sessions, tenants = tenant_sessionmaker(app_engine), [make_tenant(name) for name in ("ada", "eve", "zoe")]
+
+    def work(tenant: SomeTenant, name: str) -> None:
+        rows = [{"name": f"{name} {number}", "email": f"{number}@test.example"} for number in range(300)]
+        with tenant_scope(tenant.id), sessions.begin() as session:
+            session.execute(insert(Person), rows)
+
+    work(tenants[0], "Ada")
+    forget_conversions()
+    anew = calls_of(lambda: work(tenants[1], "Eve"))
+    app_engine.dispose()
+    again = calls_of(lambda: work(tenants[2], "Zoe"))
+
+    assert kept_conversions() == 1
+    assert anew - again > 300 * 4 * 3  # each placeholder is found, named and numbered
+    for tenant, name in zip(tenants, ("Ada", "Eve", "Zoe"), strict=True):
+        with tenant_scope(tenant.id), sessions() as session:
+            assert set(session.scalars(select(Person.name))) == {f"{name} {number}" for number in range(300)}
+
+
+def test_few_conversions_are_kept_and_none_that_is_very_long(driver: TenantConnection, acme: SomeTenant) -> None:
+    forget_conversions()
+
+    with tenant_scope(acme.id):
+        for count in range(1000, 1040):
+            values = ", ".join(["%s"] * count)
+            assert driver.execute(f"SELECT ARRAY[{values}]::int[]", range(count)).fetchone() == ([*range(count)],)
+        kept = kept_conversions()
+        forget_conversions()
+        driver.execute(f"SELECT %s::int{' ' * 200_000}", [1])
+
+    assert (kept, kept_conversions()) == (16, 0)
 
 
 def test_upsert_of_many_may_name_a_row_twice(app_engine: Engine, make_tenant: Callable[..., SomeTenant]) -> None:
