@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.audit.actors import Actor, ActorKind
 from app.auth.models import SignIn
 from app.errors import ForbiddenError, NotSignedInError
+from app.impersonation.models import WITHHELD, Impersonation
 from app.members.models import Member
 from app.members.permissions import Permission, Role
 from app.staff.permissions import StaffPermission
@@ -43,7 +44,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Principal:
-    """The person behind a request, as a member of its tenant."""
+    """The person behind a request, as a member of its tenant.
+
+    impersonation: there when it is staff who act as her; the permissions are then what is left of hers.
+    """
 
     account_id: UUID
     member_id: UUID
@@ -53,6 +57,7 @@ class Principal:
     email: str
     role: Role
     permissions: frozenset[Permission]
+    impersonation: Impersonation | None = None
 
     # What Flask-Login asks of a user.
     is_authenticated = True
@@ -64,7 +69,8 @@ class Principal:
 
     def actor(self) -> Actor:
         """Return how the audit names this principal."""
-        return Actor(ActorKind.ACCOUNT, str(self.account_id), self.email)
+        impersonator = self.impersonation.staff_email if self.impersonation else None
+        return Actor(ActorKind.ACCOUNT, str(self.account_id), self.email, impersonator=impersonator)
 
 
 # The marks --------------------------------------------------------------------------------------------
@@ -125,13 +131,19 @@ def check_routes(app: Flask) -> Mapping[str, Access]:
 def find_principal(session: Session, sign_in_id: UUID) -> Principal | None:
     """Return who holds a sign-in that still counts and is still a member, in the session's tenant. One statement."""
     row = session.execute(
-        select(Member, SignIn.id, SignIn.expires_at)
+        select(Member, SignIn.id, SignIn.expires_at, Impersonation)
         .join(SignIn, and_(SignIn.tenant_id == Member.tenant_id, SignIn.member_id == Member.id))
+        .outerjoin(
+            Impersonation,
+            and_(Impersonation.tenant_id == SignIn.tenant_id, Impersonation.sign_in_id == SignIn.id),
+        )
         .where(SignIn.id == sign_in_id, SignIn.ended_at.is_(None), SignIn.expires_at > func.now())
     ).one_or_none()
     if row is None:
         return None
-    member, found_id, expires_at = row
+    member, found_id, expires_at, impersonation = row
+    if impersonation is not None and impersonation.ends_at <= datetime.now(UTC):
+        return None
     return Principal(
         account_id=member.account_id,
         member_id=member.id,
@@ -140,7 +152,8 @@ def find_principal(session: Session, sign_in_id: UUID) -> Principal | None:
         tenant_id=member.tenant_id,
         email=member.email,
         role=Role(member.role),
-        permissions=member.granted,
+        permissions=member.granted if impersonation is None else member.granted - WITHHELD,
+        impersonation=impersonation,
     )
 
 

@@ -27,6 +27,7 @@ from app.auth.timeouts import carry_on
 from app.auth.tokens import Subject
 from app.errors import ForbiddenError, NotSignedInError
 from app.http import is_api
+from app.impersonation.reach import check_reach
 from app.staff.keys import note_use
 from app.staff.permissions import StaffPermission
 from app.staff.principals import find_staff, remember_staff
@@ -64,7 +65,9 @@ def init_app(app: Flask, logins: LoginManager) -> None:
             principal = _by_token() if brings_token else _by_cookie()
             remember_principal(principal)
             note_actor(principal.actor() if principal is not None else None)
-            if principal is not None:
+            if principal is not None and principal.impersonation is not None:
+                check_reach(principal, access, view)
+            elif principal is not None:
                 carry_on(desk(), db.session(), principal)
         if request.method not in _SAFE and not brings_token and _rides_on_cookie(access):
             _refuse_other_sites(csrf)

@@ -8,8 +8,9 @@ from app.auth import operations
 from app.auth.access import require_principal, signed_in, without_tenant
 from app.auth.desk import desk
 from app.auth.operations import SignedIn
-from app.auth.schemas import Credentials, Me, Refresh, Registration, Switch, TenantSummary, Tokens, User
+from app.auth.schemas import Credentials, Impersonated, Me, Refresh, Registration, Switch, TenantSummary, Tokens, User
 from app.db import evidence_of_tenant, release_connection, session, tenancy
+from app.impersonation.reach import even_impersonated
 from app.openapi import answers
 from tenancy.errors import ConflictingReferencesError
 
@@ -74,6 +75,7 @@ def refresh(json: Refresh) -> Tokens:
 
 @blueprint.post("/auth/logout")
 @signed_in
+@even_impersonated
 @answers(204, None, tag="auth")
 def logout() -> tuple[str, int]:
     """End the sign-in: its access and refresh tokens stop working at once."""
@@ -93,6 +95,7 @@ def switch(json: Switch) -> Tokens:
 
 @blueprint.get("/me")
 @signed_in
+@even_impersonated
 @answers(200, Me, tag="auth")
 def me() -> Me:
     """Say who is asking, for which tenant, and what she may do there."""
@@ -101,6 +104,7 @@ def me() -> Me:
     tenants = [
         TenantSummary(tenant_id=one.tenant.id, slug=one.tenant.slug, name=one.tenant.name, role=one.role)
         for one in operations.memberships_of(desk(), principal.account_id)
+        if principal.impersonation is None  # her other tenants are no business of who acts as her in this one
     ]
     # By this request's own tenant: it may have been closed since, and then it is not among those one can go to.
     tenant = tenancy().tenant
@@ -110,4 +114,5 @@ def me() -> Me:
         tenant=here,
         permissions=sorted(principal.permissions),
         memberships=tenants,
+        impersonation=Impersonated.model_validate(principal.impersonation) if principal.impersonation else None,
     )

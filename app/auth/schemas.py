@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
 from pydantic import Field
@@ -87,6 +88,16 @@ class TenantSummary(Answer):
     role: Role
 
 
+class Impersonated(Answer):
+    """Who of the platform's staff acts as this member, why, and until when."""
+
+    id: UUID
+    staff_email: str
+    reason: str
+    can_write: bool
+    ends_at: datetime
+
+
 class Me(Answer):
     """Who is asking, for which tenant, and what she may do there."""
 
@@ -94,3 +105,4 @@ class Me(Answer):
     tenant: TenantSummary
     permissions: list[Permission]
     memberships: list[TenantSummary] = Field(description="Every tenant she can switch to, this one included.")
+    impersonation: Impersonated | None = Field(None, description="There when staff of the platform act as her.")

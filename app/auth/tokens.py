@@ -46,9 +46,15 @@ class AccessTokens:
             audience=settings.jwt_audience,
         )
 
-    def issue(self, subject: Subject, tenant: TenantRecord, *, at: datetime | None = None) -> str:
-        """Return a token that ends `ttl_s` after `at` (aware; None is now)."""
+    def issue(
+        self, subject: Subject, tenant: TenantRecord, *, at: datetime | None = None, impersonator: str | None = None
+    ) -> str:
+        """Return a token that ends `ttl_s` after `at` (aware; None is now).
+
+        impersonator: the staff account that acts as the subject; the token says so (RFC 8693, `act`).
+        """
         issued_at = at or datetime.now(UTC)
+        marked = {} if impersonator is None else {"act": {"sub": impersonator}}
         claims = {
             "iss": self._issuer,
             "aud": self._audience,
@@ -59,6 +65,7 @@ class AccessTokens:
             "sid": str(subject.sign_in_id),
             "tenant_id": str(tenant.id),
             "tenant_slug": tenant.slug,
+            **marked,
         }
         return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers={"kid": self._kid})
 
