@@ -7,7 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -21,6 +21,9 @@ from tenancy.encryption.columns import KEYRING, EncryptedType, SealedValue, colu
 from tenancy.encryption.models import DataKeyMixin
 from tenancy.encryption.stores import KeyStore, Wrapped
 from tenancy.errors import EncryptionError, InvalidCiphertextError, KeyDestroyedError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import async_sessionmaker
 
 _UNCOMMITTED = "tenancy_uncommitted_keys"
 
@@ -72,7 +75,7 @@ class Keyring:
         self._kept: OrderedDict[UUID, _Keys] = OrderedDict()
         self._lock = threading.Lock()
 
-    def serve(self, *factories: sessionmaker[Any] | scoped_session[Any]) -> None:
+    def serve(self, *factories: sessionmaker[Any] | async_sessionmaker[Any] | scoped_session[Any]) -> None:
         """Let the sessions that these factories make from now on seal and open values."""
         for factory in factories:
             maker = factory.session_factory if isinstance(factory, scoped_session) else factory

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import ProgrammingError
 
+from tenancy.binding import create_async_tenant_engine
 from tenancy.context import tenant_scope
 from tenancy.embedded import Server
 from tenancy.encryption import MasterKeys
@@ -25,7 +26,9 @@ from tenancy.encryption.rotation import (
     rewrap,
 )
 from tenancy.errors import InvalidCiphertextError, KeyDestroyedError, KeyStoreError
+from tenancy.session import async_tenant_sessionmaker
 from tenancy.tables import new_id
+from tests.conftest import ROLES
 from tests.tenancy.vault import Base, DataKey, Letter, Patient, Vault, open_vault
 
 ACME, GLOBEX = UUID(int=0xACE), UUID(int=0x60B)
@@ -518,3 +521,26 @@ def test_process_with_the_key_unwrapped_lets_go_of_it_in_time(server: Server, wo
 
         with pytest.raises(KeyDestroyedError):
             vault.read(ACME, ada)
+
+
+# Asynchronous sessions --------------------------------------------------------------------------------
+
+
+async def test_warmed_keys_serve_an_asynchronous_session(vault: Vault) -> None:
+    ada = vault.add(ACME, "a secret")
+    vault.keyring.forget(ACME)
+    engine = create_async_tenant_engine(vault.database.url(ROLES.app))
+    sessions = async_tenant_sessionmaker(engine)
+    vault.keyring.serve(sessions)
+
+    with tenant_scope(ACME):
+        async with sessions() as session:
+            await session.run_sync(vault.keyring.warm)
+            assert (await session.get_one(Patient, ada)).note == "a secret"
+            bob = Patient(id=new_id(), name="Bob", note="another")
+            bob_id = bob.id
+            session.add(bob)
+            await session.commit()
+
+    await engine.dispose()
+    assert vault.read(ACME, bob_id) == "another"
