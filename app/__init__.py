@@ -11,7 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app import caches, http, mail, openapi, pages
 from app.admin import routes as admin_routes
 from app.admin import stats
-from app.audit import requests
+from app.audit import requests, security
 from app.audit import routes as audit_routes
 from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
@@ -67,6 +67,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     invitations.init_app(app, settings)
     impersonation_limits.init_app(app, settings)
     database = open_database(settings)
+    security.init_app(app, database)
     masters.init_app(app, settings, database)
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
     directory.bind(database.engine)
@@ -116,6 +117,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def close_app(app: Flask) -> None:
     """Stop the directory's listener and close the connections; for tests and for the end of a program."""
+    security.close_app(app)
     desk: Desk = app.extensions[EXTENSION]
     if isinstance(desk.directory, SQLDirectory):
         desk.directory.close()
