@@ -12,14 +12,15 @@ from typing import Any
 from uuid import UUID
 
 from flask import Flask, current_app
-from sqlalchemy import DateTime, Integer, Text, bindparam, func, select, update
+from pydantic import SecretStr
+from sqlalchemy import DateTime, Integer, Text, bindparam, delete, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.audit.actors import Actor, ActorKind, current_actor, require_actor
 from app.config import Settings
 from app.db import Database
-from app.queue.tables import DEFAULT_QUEUE, PARKED_QUEUE, PLATFORM, JobStatus, jobs
+from app.queue.tables import DEFAULT_QUEUE, PARKED_QUEUE, PLATFORM, JobStatus, jobs, turns
 from app.queue.tasks import PlatformTask, Task
 from tenancy.directory import Directory
 from tenancy.errors import EnvelopeRefusedError
@@ -61,12 +62,14 @@ def open_queue(
     for one in tasks:
         if known.setdefault(one.name, one) is not one:
             raise ValueError(f"two tasks are called {one.name!r}")
-    keys = {
-        kid: hmac.digest(key.get_secret_value().encode(), b"app.queue", sha256)
-        for kid, key in settings.jwt_keys.items()
-    }
+    keys = {kid: derived_key(key) for kid, key in settings.jwt_keys.items()}
     carrier = Carrier(keys, signing=settings.jwt_signing_kid, life_s=_ENVELOPE_LIFE_S)
     return Queue(known, carrier, database, directory, settings)
+
+
+def derived_key(key: SecretStr) -> bytes:
+    """Return the key for envelopes that belongs to a key for tokens."""
+    return hmac.digest(key.get_secret_value().encode(), b"app.queue", sha256)
 
 
 def queue() -> Queue:
@@ -159,6 +162,17 @@ def resume_parked(session: Session, tenant_id: UUID, *, carrier: Carrier | None 
             )
         )
     return len(rows)
+
+
+def remove_jobs(session: Session, tenant_id: UUID) -> int:
+    """Remove every job of a tenant that does not run at this moment, with what it carries; returns how many.
+
+    session: of the platform role, writing; for the tenant's erasure.
+    """
+    gone = delete(jobs).where(jobs.c.tenant == tenant_id, jobs.c.status != JobStatus.DOING).returning(jobs.c.id)
+    removed = len(session.execute(gone).all())
+    session.execute(delete(turns).where(turns.c.tenant == tenant_id))
+    return removed
 
 
 def read_actor(written: str) -> Actor:

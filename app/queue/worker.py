@@ -151,6 +151,7 @@ class JobWorker:
         if worker is None or worker.worker_id is None:
             return
         try:
+            # tenancy: ignore[TEN403] the worker's own way to the queue, which holds no tenant's rows
             with psycopg.connect(self._conninfo) as connection:
                 given = connection.execute(GIVE_BACK, {"worker_id": worker.worker_id}).fetchall()
             log.warning("worker.gave_back", extra={"job_ids": [row[0] for row in given]})
