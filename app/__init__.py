@@ -11,6 +11,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app import caches, http, mail, openapi, pages
 from app.admin import routes as admin_routes
 from app.admin import stats
+from app.audit import cli as audit_cli
+from app.audit import jobs as audit_jobs
 from app.audit import requests, security
 from app.audit import routes as audit_routes
 from app.auth import access, cookies, guard
@@ -68,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     impersonation_limits.init_app(app, settings)
     database = open_database(settings)
     security.init_app(app, database)
+    audit_jobs.init_app(app, settings)
     masters.init_app(app, settings, database)
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
     directory.bind(database.engine)
@@ -90,6 +93,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     guard.init_app(app, logins)
     stats.init_app(app, settings)
     app.cli.add_command(keys_cli.keys)
+    app.cli.add_command(audit_cli.audit)
     app.cli.add_command(staff_cli.staff)
     app.cli.add_command(tenants_cli.tenants)
     for blueprint in (

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     argon2_time_cost: int = Field(3, ge=1, le=20, description="Argon2id passes over the memory.")
     argon2_memory_kib: int = Field(65_536, ge=8, description="Argon2id memory for one hash, in KiB.")
     argon2_parallelism: int = Field(4, ge=1, le=32, description="Argon2id lanes.")
+    audit_keep_days: int | None = Field(
+        None, ge=30, le=36_500, description="Days that entries of the audit are kept; unset keeps them for ever."
+    )
     invitation_ttl_s: int = Field(604_800, ge=60, le=7_776_000, description="Life of an invitation, in seconds.")
     impersonation_ttl_s: int = Field(
         1_800, ge=60, le=28_800, description="Longest life of one impersonation of a member by staff, in seconds."

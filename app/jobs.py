@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.audit import jobs as audit_jobs
 from app.files import jobs as file_jobs
 from app.keys import jobs as key_jobs
 from app.queue import upkeep
@@ -13,6 +14,7 @@ TASKS: tuple[Task | PlatformTask, ...] = (
     upkeep.sweep_parked,
     upkeep.remove_old,
     file_jobs.tidy_files,
+    audit_jobs.retain,
     tenant_jobs.erase_due,
     tenant_jobs.check_due,
     tenant_jobs.carry_on_run,

@@ -23,8 +23,8 @@ def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, 
     match table.name:
         case "accounts":
             return {"password_hash": password_hash()}
-        case "audit_heads":
-            return {"number": 1_000_000_000, "pruned_number": 0}  # past the links that are made by hand
+        case "audit_links":
+            return {"number": values["number"] + 1_000_000}  # the lower ones are those of the entries' own links
         case "opportunities":
             return {"currency": "EUR"}
         case "tenants":
