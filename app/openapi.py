@@ -93,7 +93,6 @@ def answers(
 def document() -> dict[str, Any]:
     """Return the OpenAPI document of the current application."""
     found: dict[str, Any] = deepcopy(api.spec)
-    found["components"]["parameters"] = {_IDEMPOTENCY["name"]: _IDEMPOTENCY}
     found["servers"] = [{"url": request.script_root or "/"}]  # below /t/<slug> the routes are, too
     for path, methods in found["paths"].items():
         is_admin = path.startswith(_ADMIN)
@@ -101,7 +100,7 @@ def document() -> dict[str, Any]:
             operation.setdefault("security", [{STAFF if is_admin else "bearer": []}])
             is_repeatable = is_admin and method == "post" and operation["security"] != []
             if is_repeatable:
-                operation["parameters"].append({"$ref": f"#/components/parameters/{_IDEMPOTENCY['name']}"})
+                operation["parameters"].append(_IDEMPOTENCY)
             for status, description in (_REFUSALS | (_REPEATED if is_repeatable else {})).items():
                 operation["responses"][status] = {
                     "description": description,
