@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import psycopg
 from psycopg import generators
 from psycopg.abc import PQGen
-from psycopg.pq import ConnStatus, PipelineStatus
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus
 
 if TYPE_CHECKING:
     from psycopg._pipeline_base import BasePipeline, PendingResult
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 else:
     BasePipeline = object
 
+_DONE = (ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
 # A statement of the library's own, and its parameters.
 Message = tuple[bytes, Sequence[bytes] | None]
 
@@ -31,6 +32,8 @@ class _Held(BasePipeline):
     _farewell: psycopg.OperationalError | None = None
 
     def _process_results(self, queued: PendingResult, results: list[PGresult]) -> None:
+        if queued is None and results[0].status in _DONE:  # six of seven: what psycopg would find after a call more
+            return
         try:
             super()._process_results(queued, results)
         except psycopg.OperationalError as error:

@@ -151,7 +151,7 @@ class TransactionState:
         """Tell that there is nothing to end: the last transaction is forgotten here, and over on the server."""
         if self.has_begun or self.is_noted or self._slot is not None or self.connection._pipeline is not None:
             return False
-        return self._status == TransactionStatus.IDLE
+        return self.connection.pgconn.transaction_status == TransactionStatus.IDLE
 
     def ended(self) -> bool:
         """Forget the transaction; tell whether it could as well be committed as rolled back.

@@ -91,7 +91,7 @@ def sides(database: Database, acme: SomeTenant) -> Iterator[tuple[Side, Side]]:
 
 @pytest.mark.parametrize(
     ("act", "more"),
-    [(Side.get, 190), (Side.listing, 95), (partial(Side.inserts, count=1), 135)],
+    [(Side.get, 183), (Side.listing, 88), (partial(Side.inserts, count=1), 126)],
     ids=["get", "list", "insert"],
 )
 def test_transaction_calls_few_functions_more_than_one_without_the_library(
