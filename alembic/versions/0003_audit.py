@@ -180,6 +180,9 @@ def _link_sql(name: str, *, is_tenants: bool) -> str:
     switch = "PERFORM set_config('app.tenant_id', NEW.tenant_id\\:\\:text, true);" if is_tenants else ""
     switch_back = "PERFORM set_config('app.tenant_id', bound, true);" if is_tenants else ""
     is_bound = "bound = NEW.tenant_id\\:\\:text" if is_tenants else "true"
+    # Nobody else can be let into the staff's tables: a row that a superuser plants stays loose, and is found out.
+    stranger = f"session_user <> '{current_installation().roles.platform}'"
+    leave = "" if is_tenants else f"IF {stranger} THEN RETURN NULL; END IF;"
     return f"""
 CREATE FUNCTION {name}_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$
@@ -190,6 +193,7 @@ DECLARE
   head {name}_heads;
   sealed bytea;
 BEGIN
+  {leave}
   IF NOT {is_bound} THEN {switch or "NULL;"} END IF;
   SELECT * INTO head FROM {name}_heads h WHERE h.id = {owner} FOR UPDATE;
   IF NOT FOUND THEN

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from flask import Flask
 
-from app.audit.jobs import run_retention
+from app.audit.jobs import retain, run_retention
 from app.auth.desk import Desk
+from app.db import Database
 from tests.app.conftest import Truth, Visitor
 from tests.app.test_audit import old as old
 from tests.app.test_audit_chain import desk as desk
@@ -88,6 +90,23 @@ def test_retention_removes_what_is_old_in_every_tenant(desk: Desk, old: UUID, tr
     assert left == (3,)  # two that are young, and that of the removal
 
 
-def test_how_long_entries_are_kept_is_a_setting(make_app: Callable[..., Flask]) -> None:
-    assert make_app(audit_keep_days=90).extensions["audit_keep_days"] == 90
-    assert make_app().extensions["audit_keep_days"] is None
+@dataclass(frozen=True)
+class Night:
+    """What the task asks of a job."""
+
+    database: Database
+
+
+def test_how_long_entries_are_kept_is_a_setting(
+    make_app: Callable[..., Flask], desk: Desk, old: UUID, truth: Truth
+) -> None:
+    count = "SELECT count(*) FROM audit_entries WHERE tenant_id = %s"
+
+    with make_app().app_context():
+        retain.function(Night(desk.database))
+    kept = truth.execute(count, [old]).fetchone()
+    with make_app(audit_keep_days=30).app_context():
+        retain.function(Night(desk.database))
+
+    assert kept == (5,)
+    assert truth.execute(count, [old]).fetchone() == (3,)
