@@ -34,7 +34,7 @@ def list_data_keys(tenant_id: UUID) -> KeyStatusAnswer:
 def rotate_key(tenant_id: UUID, json: BecauseOf) -> tuple[KeyStatusAnswer, int]:
     """Give the tenant a new data key; its values are sealed anew in the background, and can be read all the while.
 
-    While an earlier rotation has values left, that one goes on, and there is no newer key.
+    While a rotation of the last day has values left, that one goes on, and there is no newer key.
     """
     with in_tenant(tenant_id, reason=json.reason) as session:
         begin_rotation(session, keyring(), reason=json.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import select
@@ -111,19 +111,24 @@ def read_status(session: Session) -> KeyStatus:
 
 
 def begin_rotation(session: TenantSession, keyring: Keyring, *, reason: str) -> int:
-    """Give the session's tenant a new data key, unless an earlier rotation still has values left; returns the version.
+    """Give the session's tenant a new data key, unless a rotation of the last day has values left; returns the version.
 
+    An older one does not count: what it has left may never open, and must not stand in the way of every later one.
     `finish_rotation` seals the values anew after the commit; both versions open until then, and after.
     Raises: KeysDestroyedError; KeyStoreError - the master key does not answer.
     """
     before = read_status(session)
     if before.is_destroyed:
         raise KeysDestroyedError
-    if before.current is not None and before.values_left:
+    if before.current is not None and before.values_left and before.versions[-1].created_at > _a_day_ago():
         return before.current
     version = keyring.add_version(session)
     record(session, "data_key.rotated", before={"version": before.current}, after={"version": version}, reason=reason)
     return version
+
+
+def _a_day_ago() -> datetime:
+    return datetime.now(UTC) - timedelta(days=1)
 
 
 def finish_rotation(

@@ -113,6 +113,25 @@ def test_rotation_under_way_goes_on_and_makes_no_newer_key(filed: Filed, acme: V
     assert versions(app, acme) == {1: 1, 2: 0}
 
 
+def test_rotation_that_left_something_behind_long_ago_stands_in_nobodys_way(
+    filed: Filed, acme: Visitor, truth: Truth
+) -> None:
+    app, _ = filed
+    keep(app, acme, one="first secret")
+    with app.app_context(), acting_as(SETUP):
+        for expected in (2, 2):
+            with in_tenant(acme.tenant_id, reason="test") as session:
+                assert begin_rotation(session, keyring(), reason="test") == expected
+        truth.execute(
+            "UPDATE data_keys SET created_at = created_at - interval '25 hours' WHERE tenant_id = %s", [acme.tenant_id]
+        )
+
+        with in_tenant(acme.tenant_id, reason="test") as session:
+            assert begin_rotation(session, keyring(), reason="test") == 3
+
+    assert kept(app, acme) == {"one": "first secret"}
+
+
 def test_rotation_does_not_change_when_a_row_was_changed(filed: Filed, acme: Visitor, truth: Truth) -> None:
     app, _ = filed
     keep(app, acme, one="first secret")

@@ -355,6 +355,7 @@ def test_pickled_value_carries_nothing_plain(vault: Vault) -> None:
 
 def test_value_of_another_tenant_is_not_opened_even_from_memory(vault: Vault) -> None:
     ada = vault.add(ACME)
+    assert vault.read(GLOBEX, vault.add(GLOBEX)) == "a secret"  # so that its key is warm, and nothing has to be read
     with tenant_scope(ACME), vault.sessions() as session:
         found = session.get_one(Patient, ada)
 
