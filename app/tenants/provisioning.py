@@ -54,10 +54,14 @@ class HeldError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One step; `run` writes in the tenant's transaction, and must bear being called again after a failure."""
+    """One step; `run` writes in the tenant's transaction, and must bear being called again after a failure.
+
+    is_needed: tells whether there is anything to do; None where there always is.
+    """
 
     name: str
     run: Callable[[Registrar, Session, Mapping[str, Any]], None]
+    is_needed: Callable[[Registrar, Mapping[str, Any]], bool] | None = None
 
 
 def _already_there(_registrar: Registrar, _session: Session, _given: Mapping[str, Any]) -> None:
@@ -91,10 +95,10 @@ def _seed(registrar: Registrar, session: Session, given: Mapping[str, Any]) -> N
 
 STEPS: tuple[Step, ...] = (
     Step("record", _already_there),
-    Step("defaults", _set_defaults),
-    Step("owner", _invite_owner),
-    Step("domain", _claim_domain),
-    Step("seed", _seed),
+    Step("defaults", _set_defaults, lambda registrar, _given: bool(registrar.hooks.defaults)),
+    Step("owner", _invite_owner, lambda _registrar, given: "email" in given),
+    Step("domain", _claim_domain, lambda _registrar, given: "domain" in given),
+    Step("seed", _seed, lambda registrar, _given: bool(registrar.hooks.seeds)),
 )
 
 
@@ -168,9 +172,12 @@ def provision(
         now = server_now(session)
         for row in missing:
             row.attempts += 1
+            step = work[row.step]
             try:
-                with session.begin_nested():
-                    work[row.step].run(registrar, session, row.given)
+                # A savepoint costs two statements, which most tenants' steps have no need of.
+                if step.is_needed is None or step.is_needed(registrar, row.given):
+                    with session.begin_nested():
+                        step.run(registrar, session, row.given)
             except Exception as error:
                 log.warning("tenant.step_failed", extra={"step": row.step}, exc_info=error)
                 row.state, row.error = StepState.FAILED, _told(error)
