@@ -14,15 +14,17 @@ from tenancy.doctor.brief import brief
 from tenancy.doctor.catalog import examine_catalog
 from tenancy.doctor.findings import Finding, Subject
 from tenancy.doctor.roles import examine_roles
+from tenancy.rls import GuardedTable, policies
 from tenancy.rls.migrations import send
 from tests.conftest import ROLES, Database
 from tests.models import Base
 from tests.tenancy.doctor_cluster import own_cluster
 
+OWN = policies(GuardedTable("things", "tenant", ()), ROLES)[0].using
 # Guarded as op.guard_table does it; each refers to the one before.
 MAKE_TABLES = f"""
     DO $$
-    DECLARE runtime text := '{ROLES.app}, {ROLES.platform}';
+    DECLARE runtime text := '{ROLES.app}, {ROLES.platform}'; own text := $own${OWN}$own$;
     BEGIN
       FOR i IN 1..{{count}} LOOP
         EXECUTE format('CREATE TABLE things_%s (tenant_id uuid NOT NULL, id uuid NOT NULL, before uuid, name text,'
@@ -30,8 +32,7 @@ MAKE_TABLES = f"""
                        ' FOREIGN KEY (tenant_id, before) REFERENCES things_%s)', i, greatest(i - 1, 1));
         EXECUTE format('ALTER TABLE things_%s ENABLE ROW LEVEL SECURITY', i);
         EXECUTE format('ALTER TABLE things_%s FORCE ROW LEVEL SECURITY', i);
-        EXECUTE format('CREATE POLICY tenancy_isolation ON things_%s USING (tenant_id = tenancy.current_tenant())'
-                       ' WITH CHECK (tenant_id = tenancy.current_tenant())', i);
+        EXECUTE format('CREATE POLICY tenancy_isolation ON things_%s USING (%s) WITH CHECK (%s)', i, own, own);
         EXECUTE format('CREATE POLICY tenancy_guard ON things_%s AS RESTRICTIVE'
                        ' USING (tenant_id = (SELECT tenancy.guarded_tenant()) OR (SELECT tenancy.platform_open()))'
                        ' WITH CHECK (tenant_id = (SELECT tenancy.guarded_tenant()))', i);
