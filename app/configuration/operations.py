@@ -14,7 +14,6 @@ from app.auth.passwords import refuse_weak
 from app.configuration.keys import (
     PASSWORD_POLICY,
     SET,
-    UPLOAD_MAX_SIZE,
     InvalidValueError,
     Key,
     UnknownKeyError,
@@ -145,11 +144,6 @@ def secret_of(session: Session, key: Key[str | None]) -> str | None:
     """
     row = _stored(session, key.name)
     return None if row is None else row.secret
-
-
-def max_upload_bytes(session: Session) -> int:
-    """Return the size of the largest file the session's tenant may upload."""
-    return standing_of(session).setting(UPLOAD_MAX_SIZE)
 
 
 def check_new_password(session: Session, password: str, *, field: str) -> None:

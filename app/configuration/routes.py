@@ -70,12 +70,12 @@ def list_changes(query: ChangeQuery) -> ChangeList:
     return ChangeList(items=[ChangeAnswer.model_validate(row) for row in page.rows], next_cursor=page.next_cursor)
 
 
-@blueprint.post("/settings-history/<uuid:change_id>/restore")
+@blueprint.post("/settings-history/<uuid:configuration_change_id>/restore")
 @permits(Permission.SETTINGS_MANAGE)
 @answers(200, SettingAnswer, tag="settings")
-def restore_setting(change_id: UUID, json: Restoring) -> SettingAnswer:
+def restore_setting(configuration_change_id: UUID, json: Restoring) -> SettingAnswer:
     """Set a key back to what it was before this change."""
-    return _answered(operations.restore(session(), change_id, reason=json.reason).key)
+    return _answered(operations.restore(session(), configuration_change_id, reason=json.reason).key)
 
 
 def _answered(key: str) -> SettingAnswer:

@@ -118,6 +118,15 @@ def test_cleared_key_has_the_value_of_the_plan_again(acme: Visitor) -> None:
     assert codes(acme.call("DELETE", TIMEOUT)) == (404, "not_found")
 
 
+def test_clearing_a_key_leaves_the_other_tenants_value(acme: Visitor, globex: Visitor) -> None:
+    put(acme, TIMEOUT, 900)
+    put(globex, TIMEOUT, 800)
+
+    assert acme.call("DELETE", TIMEOUT).status_code == 200
+
+    assert globex.get(TIMEOUT).get_json()["value"] == 800
+
+
 def test_member_without_the_permission_neither_reads_nor_writes(acme: Visitor, truth: Truth) -> None:
     assert acme.get(SETTINGS).status_code == 200
     demote(truth, acme, "manager")

@@ -10,7 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.configuration.keys import PASSWORD_POLICY, RATE_LIMIT, UPLOAD_MAX_SIZE, PasswordPolicy
-from app.configuration.operations import check_new_password, max_upload_bytes, setting_of
+from app.configuration.operations import check_new_password, setting_of
 from app.errors import InvalidInputError
 from app.plans.terms import TermKind
 from tenancy.context import tenant_scope
@@ -186,7 +186,7 @@ def test_upload_size_and_rate_are_what_was_granted_or_less(app: Flask, acme: Vis
 
     def found() -> tuple[object, ...]:
         with app.app_context(), tenant_scope(acme.tenant_id), database.sessions() as session:
-            return max_upload_bytes(session), setting_of(session, RATE_LIMIT)
+            return setting_of(session, UPLOAD_MAX_SIZE), setting_of(session, RATE_LIMIT)
 
     wait_until(lambda: found() == (5_000_000, 2_500))
 

@@ -23,6 +23,10 @@ def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, 
     match table.name:
         case "accounts":
             return {"password_hash": password_hash()}
+        case "invitations":
+            return {"accepted_at": None, "revoked_at": None}
+        case "sign_ins":
+            return {"ended_at": None}  # or the impersonations that rest on them would have ended
         case "audit_links":
             return {"number": values["number"] + 1_000_000}  # the lower ones are those of the entries' own links
         case "opportunities":
@@ -75,6 +79,10 @@ def pytest_tenancy_request(endpoint: str, method: str, tenant: SeededTenant, row
     match endpoint, method:
         case "cards.put_image", _:
             return {"content": PICTURE}
+        case "configuration.read_setting", _:
+            return {"path": {"key": "session.timeout"}}
+        case "configuration.change_setting", _:
+            return {"path": {"key": "session.timeout"}, "json": {"value": 1_200}}
         case "tenants.claim_domain", _:
             return {"json": {"domain": f"new.{tenant.slug}.example"}}
         case "tenants.slug_availability", _:
@@ -94,6 +102,7 @@ def pytest_tenancy_request(endpoint: str, method: str, tenant: SeededTenant, row
 
 def pytest_tenancy_unswept() -> Mapping[str, str]:
     return {
+        "configuration.clear_setting": "it names a key, which is no row's; tests/app/test_configuration.py clears one",
         "tenants.check_domain": "it asks the public DNS; tests/app/test_domains.py shows it a foreign claim",
         "GET auth_pages.sign_in": "who is signed in is sent on; tests/app/test_sign_in.py reads the page",
         "auth_pages.begin_handover": "a way between two hosts that ends in a redirect; tests/e2e walks it",
