@@ -222,6 +222,7 @@ def test_secret_can_be_replaced_and_cleared_but_not_restored(app: Flask, acme: V
     cleared = acme.call("DELETE", SECRET_PATH)
 
     assert fields(restored) == ["webhooks.signing_secret"]
+    assert "what it was is not kept" in restored.get_json()["errors"][0]["message"]
     assert cleared.get_json()["value"] == {"is_set": False}
     assert clear_secret(app, acme) is None
 
