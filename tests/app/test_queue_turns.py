@@ -78,7 +78,7 @@ def line(app_template: Template, make_settings: Callable[..., Settings]) -> Iter
 
 
 def test_one_job_is_not_held_up_by_another_tenants_ten_thousand(line: Line) -> None:
-    crowd, single = add_tenant(line.app), add_tenant(line.app)
+    crowd, single = sorted([add_tenant(line.app), add_tenant(line.app)])
     line.ask_in_bulk(crowd, 10_000)
     line.ask(single, 1)
     line.limit(job_concurrency=1)
@@ -104,7 +104,7 @@ def test_tenants_take_turns(line: Line) -> None:
 
 
 def test_tenant_that_comes_later_is_served_before_the_second_job_of_the_first(line: Line) -> None:
-    crowd, late = add_tenant(line.app), add_tenant(line.app)
+    crowd, late = sorted([add_tenant(line.app), add_tenant(line.app)])
     line.pause_s = 0.05
     line.ask(crowd, 40)
     line.limit(job_concurrency=1)
