@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -95,6 +96,20 @@ def test_threads_that_need_the_first_key_at_once_make_one(vault: Vault) -> None:
     assert keys_of(vault) == [(1, False)]
     vault.keyring.forget(ACME)
     assert [vault.read(ACME, one) for one in made] == [f"secret {number}" for number in range(6)]
+
+
+def test_first_key_that_is_not_committed_yet_is_waited_for(vault: Vault) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        with vault.acting(ACME) as session:
+            session.add(Patient(name="Ada", note="made the key"))
+            session.flush()
+            waiting = threads.submit(vault.add, ACME, "waited for it")
+            time.sleep(0.5)
+            assert not waiting.done()
+        bob = waiting.result(timeout=10)
+
+    assert keys_of(vault) == [(1, False)]
+    assert vault.read(ACME, bob) == "waited for it"
 
 
 def test_key_of_a_transaction_that_was_rolled_back_seals_nothing_afterwards(vault: Vault) -> None:
