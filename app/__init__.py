@@ -34,6 +34,7 @@ from app.members import routes as member_routes
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
 from app.queue import asking
+from app.seed import fill_with_examples
 from app.staff import cli as staff_cli
 from app.tenants import cli as tenants_cli
 from app.tenants import routes as tenants_routes
@@ -136,7 +137,7 @@ def _hooks(app: Flask) -> Hooks:
         if to == Status.ACTIVE:
             asking.resume_parked(session, tenant_id, carrier=queue.carrier)
 
-    return Hooks(listeners=(resume_jobs,))
+    return Hooks(seeds=(fill_with_examples,), listeners=(resume_jobs,))
 
 
 def _listen_url(settings: Settings) -> str | None:

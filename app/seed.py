@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import select, update
@@ -122,6 +123,12 @@ def seed(desk: Desk, passwords: Mapping[str, str]) -> None:
                 _fill(session, example)
         if slug in DOMAINS:
             _lend_domain(desk, tenants[slug], DOMAINS[slug])
+
+
+def fill_with_examples(session: Session, given: Mapping[str, Any]) -> None:
+    """Put the first example's people and deals into a new tenant, where its step of provisioning asks for it."""
+    if given.get("with_examples"):
+        _fill(session, EXAMPLES["acme"])
 
 
 def _lend_domain(desk: Desk, tenant_id: UUID, domain: str) -> None:

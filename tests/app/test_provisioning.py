@@ -279,3 +279,17 @@ def test_tenant_takes_few_statements(app: Flask) -> None:
         event.remove(registrar.database.platform_engine, "before_cursor_execute", note)
 
     assert 5 < len(statements) <= 30, "\n".join(statements)
+
+
+@pytest.mark.parametrize(("with_examples", "is_filled"), [(True, True), (False, False)])
+def test_examples_are_there_for_who_asked_for_them(
+    app: Flask, truth: Truth, with_examples: bool, is_filled: bool
+) -> None:
+    registrar = registrar_of(app)
+
+    with as_staff():
+        tenant = new_tenant(registrar, with_examples=with_examples)
+        provision(registrar, tenant.id, reason=WHY)
+
+    row = truth.execute("SELECT count(*) > 0 FROM opportunities WHERE tenant_id = %s", [tenant.id]).fetchone()
+    assert row == (is_filled,)
