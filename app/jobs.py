@@ -7,6 +7,7 @@ from app.files import jobs as file_jobs
 from app.keys import jobs as key_jobs
 from app.queue import upkeep
 from app.queue.tasks import PlatformTask, Task
+from app.staff import jobs as staff_jobs
 from app.tenants import jobs as tenant_jobs
 
 TASKS: tuple[Task | PlatformTask, ...] = (
@@ -15,6 +16,7 @@ TASKS: tuple[Task | PlatformTask, ...] = (
     upkeep.remove_old,
     file_jobs.tidy_files,
     audit_jobs.retain,
+    staff_jobs.remove_spent_rows,
     tenant_jobs.erase_due,
     tenant_jobs.check_due,
     tenant_jobs.carry_on_run,

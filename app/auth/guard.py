@@ -57,7 +57,6 @@ def init_app(app: Flask, logins: LoginManager) -> None:
         view = current_app.view_functions.get(request.endpoint or "")
         access = _NOWHERE if view is None else access_of(view) or Access()
         brings_token = "Authorization" in request.headers
-        note_actor(None)  # of the request that this thread served before
         if access.needs_staff:
             _admit_staff(access.staff)
             return None

@@ -38,11 +38,11 @@ class StaffPrincipal:
     key_prefix: str | None = None
     key_used_at: datetime | None = None
 
-    def actor(self, *, request_id: str | None = None) -> Actor:
+    def actor(self) -> Actor:
         """Return how the audit names this principal."""
         if self.key_id is not None:
-            return Actor(ActorKind.KEY, str(self.key_id), f"{self.key_prefix} ({self.email})", request_id=request_id)
-        return Actor(ActorKind.STAFF, str(self.staff_id), self.email, request_id=request_id)
+            return Actor(ActorKind.KEY, str(self.key_id), f"{self.key_prefix} ({self.email})")
+        return Actor(ActorKind.STAFF, str(self.staff_id), self.email)
 
 
 def find_staff(desk: Desk, token: str) -> StaffPrincipal:
