@@ -18,6 +18,7 @@ from tests.tenancy.doctor_cluster import own_cluster
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "pgrls.md"
 # On which objects each rule is explained: a whole name of what pgrls calls the location.
 EXPLAINED = {
+    "PERF001": r"public\.\w+\.tenancy_isolation",
     "SEC001": r"tenancy\.platform_session",
     "SEC003": r"public\.\w+\.tenancy_isolation",
     "SEC005": r"public\.\w+\.(tenancy_platform_read|tenancy_lookup)",
@@ -25,6 +26,7 @@ EXPLAINED = {
     "SEC013": r"public\.tenants\.tenancy_announce",
     "SEC014": r"tenancy\.(tenant_by_\w+|account_of_email|platform_session_valid|announce_tenant)",
     "SEC016": r"tenancy_backup",
+    "SEC035": r"public\.(accounts \(uq_accounts_email\)|domains \(uq_domains_domain\)|tenants \(uq_tenants_slug\))",
     "SEC038": r"public\.\w+\.tenancy_lookup",
 }
 
