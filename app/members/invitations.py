@@ -25,14 +25,15 @@ from app.configuration.keys import PASSWORD_POLICY
 from app.configuration.operations import setting_of
 from app.errors import FieldError, ForbiddenError, ProblemError, TakenError
 from app.members.models import Account, Invitation, Member, account_of_email, invitation_by_hash
-from app.members.operations import check_rank
-from app.members.permissions import Role
+from app.members.operations import RANK, check_rank
+from app.members.permissions import Permission, Role
 from tenancy.context import account_scope, tenant_scope
 from tenancy.directory import Reference, TenantRecord
 from tenancy.tables import new_id
 
 log = logging.getLogger(__name__)
 
+BY_THE_PLATFORM = UUID(int=0)  # instead of an account, where provisioning invites the first owner
 _EXTENSION = "invitation_ttl"
 
 
@@ -212,7 +213,7 @@ def _join(
         ):
             # The lock comes first: of two acceptances at one moment, the second must see the first.
             invitation = _open(session, wanted.id)
-            if invitation is None or not _counts(invitation, token):
+            if invitation is None or not _counts(invitation, token) or not _may_still_invite(session, invitation):
                 raise InvitationEndedError
             if new is not None:
                 session.add(new)
@@ -231,6 +232,15 @@ def _join(
             raise TakenError("You are a member of this tenant already: sign in.") from None
         raise
     return Accepted(tenant, account_id)
+
+
+def _may_still_invite(session: Session, invitation: Invitation) -> bool:
+    """Whoever was removed or demoted since does not come back, or bring somebody, by what she sent before."""
+    if invitation.invited_by == BY_THE_PLATFORM:
+        return True
+    by = session.scalar(select(Member).where(Member.account_id == invitation.invited_by))
+    is_able = by is not None and Permission.MEMBERS_MANAGE in by.granted
+    return is_able and by is not None and RANK[Role(invitation.role)] <= RANK[Role(by.role)]
 
 
 def _count_member(_session: Session) -> None:

@@ -181,6 +181,19 @@ def test_revoked_invitation_opens_nothing(acme: Visitor, client: FlaskClient) ->
     assert acme.post(f"/api/v1/invitations/{found['id']}/resend").status_code == 404
 
 
+def test_invitation_of_who_was_removed_or_demoted_since_opens_nothing(acme: Visitor, client: FlaskClient) -> None:
+    """Or an admin could leave herself a way back in."""
+    removed, demoted = join(acme, "admin"), join(acme, "admin")
+    tokens = [invite(removed)[1], invite(demoted, role="admin")[1]]
+    ids = [one.get("/api/v1/me").get_json()["user"]["member_id"] for one in (removed, demoted)]
+
+    assert acme.call("DELETE", f"/api/v1/members/{ids[0]}").status_code == 204
+    assert acme.call("PATCH", f"/api/v1/members/{ids[1]}", json={"role": "manager"}).status_code == 200
+
+    assert [codes(accept(client, token)) for token in tokens] == [(404, "invitation_ended")] * 2
+    assert accept(client, invite(acme)[1]).status_code == 201
+
+
 def test_only_the_hash_of_a_token_is_kept(acme: Visitor, truth: Truth) -> None:
     found, token = invite(acme)
 
