@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -221,22 +222,54 @@ def test_owner_beside_another_can_be_demoted(app: Flask, alone: None) -> None:
     assert answer.get_json()["role"] == "support"
 
 
-def test_two_owners_who_disable_each_other_at_once_leave_one(app: Flask, alone: None, truth: Truth) -> None:
-    owners = [staff_client(app), staff_client(app)]
-    start = threading.Barrier(2)
+def wait_for_locks(truth: Truth, number: int) -> None:
+    """Return when so many sessions of the platform wait for a lock."""
+    until = time.monotonic() + 10
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tenancy_platform' AND wait_event_type = 'Lock'"
+    while truth.execute(waiting).fetchone() != (number,):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
-    def disable(mine: Staffer, other: Staffer) -> None:
-        start.wait(10)
-        mine.post(f"/staff/{other.id}/disable", json=REASON)
 
-    threads = [threading.Thread(target=disable, args=pair) for pair in (owners, owners[::-1])]
-    for thread in threads:
-        thread.start()
+def test_owner_who_leaves_while_the_other_is_being_disabled_is_kept(
+    app: Flask, alone: None, truth: Truth, database: Database
+) -> None:
+    ana, bob = staff_client(app), staff_client(app)
+    answers: list[TestResponse] = []
+    leaving = threading.Thread(target=lambda: answers.append(ana.post(f"/staff/{ana.id}/disable", json=REASON)))
+
+    with database.connect("postgres") as other:
+        other.execute("UPDATE staff_accounts SET disabled_at = now() WHERE id = %s", [bob.id])
+        leaving.start()
+        wait_for_locks(truth, 1)
+        other.commit()
+    leaving.join(30)
+
+    assert codes(answers[0]) == (409, "last_owner")
+    assert ana.get("/auth/me").status_code == 200
+
+
+def test_of_two_uses_of_a_password_link_at_once_one_counts(
+    app: Flask, ana: Staffer, truth: Truth, database: Database
+) -> None:
+    link = ana.post(f"/staff/{ana.id}/password-link", json=REASON).get_json()["link_token"]
+    answers: list[int] = []
+
+    def use(password: str) -> None:
+        body = {"token": link, "password": password}
+        answers.append(app.test_client().post("/api/v1/admin/auth/set-password", json=body).status_code)
+
+    threads = [threading.Thread(target=use, args=(f"{number} {NEW_PASSWORD}",)) for number in range(2)]
+    with database.connect("postgres") as other:
+        other.execute("SELECT FROM staff_links WHERE staff_id = %s FOR UPDATE", [ana.id])
+        for thread in threads:
+            thread.start()
+        wait_for_locks(truth, 2)
+        other.commit()
     for thread in threads:
         thread.join(30)
 
-    left = truth.execute("SELECT count(*) FROM staff_accounts WHERE role = 'owner' AND disabled_at IS NULL").fetchone()
-    assert left == (1,)
+    assert sorted(answers) == [200, 403]
 
 
 @pytest.mark.parametrize("role", [StaffRole.SUPPORT, StaffRole.BILLING, StaffRole.READ_ONLY])
