@@ -29,7 +29,7 @@ from app.impersonation import routes as impersonation_routes
 from app.jobs import TASKS
 from app.keys import cli as keys_cli
 from app.keys import masters
-from app.members import invitations
+from app.members import invitations, owners
 from app.members import routes as member_routes
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
@@ -76,7 +76,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
     directory.bind(database.engine)
     asking.init_app(app, settings, database, directory, TASKS)
-    registrar = open_registrar(settings, database, directory, hooks=_hooks(app))
+    registrar = open_registrar(settings, database, directory, hooks=_hooks(app, settings))
     app.extensions[REGISTRAR] = registrar
     standings = standing.init_app(app, directory)
     desk = open_desk(settings, database, directory, registrar, standings)
@@ -129,7 +129,7 @@ def close_app(app: Flask) -> None:
     desk.database.close()
 
 
-def _hooks(app: Flask) -> Hooks:
+def _hooks(app: Flask, settings: Settings) -> Hooks:
     """Say what the packages do at the turns of a tenant's life."""
     queue: asking.Queue = app.extensions[asking.EXTENSION]
 
@@ -137,7 +137,7 @@ def _hooks(app: Flask) -> Hooks:
         if to == Status.ACTIVE:
             asking.resume_parked(session, tenant_id, carrier=queue.carrier)
 
-    return Hooks(seeds=(fill_with_examples,), listeners=(resume_jobs,))
+    return Hooks(seeds=(fill_with_examples,), listeners=(resume_jobs,), invite_owner=owners.owner_inviter(settings))
 
 
 def _listen_url(settings: Settings) -> str | None:

@@ -75,15 +75,15 @@ def invite(session: Session, *, email: str, role: Role, by: Member, link_of: Cal
     MailUnavailableError - no mail can go out; nothing is left behind.
     """
     check_rank(by, role)
-    _check_mail()
+    check_mail()
     if session.scalar(select(Member.id).where(Member.email == email)) is not None:
         raise _taken("is a member's here already")
-    token = _new_token()
+    token = new_token()
     invitation = Invitation(
         id=new_id(),
         email=email,
         role=role,
-        token_hash=_hash(token),
+        token_hash=hash_of(token),
         expires_at=datetime.now(UTC) + _ttl(),
         invited_by=by.account_id,
     )
@@ -100,13 +100,13 @@ def invite(session: Session, *, email: str, role: Role, by: Member, link_of: Cal
 
 def send_anew(session: Session, invitation_id: UUID, *, by: Member, link_of: Callable[[str], str]) -> Sent | None:
     """Send an open invitation with a new token and a new life; the old token is dead. None: there is no open one."""
-    _check_mail()
+    check_mail()
     invitation = _open(session, invitation_id)
     if invitation is None:
         return None
     check_rank(by, Role(invitation.role))
-    token = _new_token()
-    invitation.token_hash = _hash(token)
+    token = new_token()
+    invitation.token_hash = hash_of(token)
     invitation.expires_at = datetime.now(UTC) + _ttl()
     invitation.invited_by = by.account_id
     record(session, "invitation.sent_anew", target=("invitation", invitation.id), after={"email": invitation.email})
@@ -184,7 +184,7 @@ def accept_as(desk: Desk, token: str, account_id: UUID) -> Accepted:
 
 
 def _find(desk: Desk, token: str) -> tuple[TenantRecord, Invitation]:
-    found = desk.look_up(invitation_by_hash, _hash(token))
+    found = desk.look_up(invitation_by_hash, hash_of(token))
     tenant = desk.directory.find(Reference("id", str(found[0].tenant_id))) if found else None
     if tenant is None or tenant.status != "active":
         raise InvitationEndedError
@@ -198,7 +198,7 @@ def _find(desk: Desk, token: str) -> tuple[TenantRecord, Invitation]:
 
 def _counts(invitation: Invitation, token: str) -> bool:
     is_open = invitation.accepted_at is None and invitation.revoked_at is None
-    return is_open and invitation.token_hash == _hash(token) and invitation.expires_at > datetime.now(UTC)
+    return is_open and invitation.token_hash == hash_of(token) and invitation.expires_at > datetime.now(UTC)
 
 
 def _join(
@@ -263,8 +263,7 @@ def _send(invitation: Invitation, token: str, link_of: Callable[[str], str]) -> 
         mail.send(
             to=invitation.email,
             subject="You are invited",
-            body=f"You are invited to join as {invitation.role}. Accept before {invitation.expires_at:%Y-%m-%d %H:%M} "
-            f"UTC:\n\n{link}\n\nIf you did not expect this, leave it unanswered.\n",
+            body=words(Role(invitation.role), invitation.expires_at, link),
         )
     except mail.MailError as error:
         raise MailUnavailableError(f"The invitation is kept, but {error}: send it anew later.") from None
@@ -273,7 +272,19 @@ def _send(invitation: Invitation, token: str, link_of: Callable[[str], str]) -> 
     return Sent(invitation, link if mail.is_development() and not mail.can_send() else None)
 
 
-def _check_mail() -> None:
+def words(role: Role, ends_at: datetime, link: str) -> str:
+    """Return what an invitation says."""
+    return (
+        f"You are invited to join as {role}. Accept before {ends_at:%Y-%m-%d %H:%M} UTC:\n\n{link}\n\n"
+        "If you did not expect this, leave it unanswered.\n"
+    )
+
+
+def check_mail() -> None:
+    """See that an invitation can reach anybody.
+
+    Raises: MailUnavailableError
+    """
     if not mail.can_send() and not mail.is_development():
         raise MailUnavailableError("Invitations go out by mail, and this service has no mail server: ask its operator.")
 
@@ -282,11 +293,13 @@ def _taken(what: str) -> TakenError:
     return TakenError("This address cannot be invited.", errors=[FieldError(field="email", message=what)])
 
 
-def _new_token() -> str:
+def new_token() -> str:
+    """Return a fresh secret; it is in the mail, and stored nowhere."""
     return secrets.token_urlsafe(32)
 
 
-def _hash(token: str) -> bytes:
+def hash_of(token: str) -> bytes:
+    """Return what is stored of a token. It has 256 random bits, so a plain hash is enough."""
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.app.conftest import PASSWORD, Truth, Visitor, codes, fields, new_email, visitor_of
+from tests.app.staffing import staff_client
 
 ACCEPT = "/api/v1/auth/accept-invitation"
 JOIN = "/api/v1/auth/join"
@@ -304,3 +305,26 @@ def test_mail_server_that_is_down_leaves_an_invitation_to_send_anew(
     (kept,) = acme.get("/api/v1/invitations").get_json()["items"]
     assert replace(acme, client=up).post(f"/api/v1/invitations/{kept['id']}/resend").status_code == 200
     assert len(box.mails) == 1
+
+
+# The first owner --------------------------------------------------------------------------------------
+
+
+def test_owner_of_a_tenant_that_staff_make_is_invited_by_mail_and_accepts(
+    make_app: Callable[..., Flask], postbox: tuple[Postbox, int]
+) -> None:
+    box, port = postbox
+    made = make_app(mail_server="127.0.0.1", mail_port=port, mail_tls="none", mail_from="crm@service.test")
+    email = new_email()
+    staffer = staff_client(made)
+
+    body = {"name": "Initech", "owner_email": email, "plan": "basic", "reason": "sold"}
+    answer = staffer.post("/tenants", json=body)
+
+    assert answer.status_code == 201, answer.get_data(as_text=True)
+    staffer.post(f"/tenants/{answer.get_json()['id']}/provision", json={"reason": "sold"})
+    ((recipients, text),) = box.mails
+    assert recipients == [email]
+    plain = text.replace("=\r\n", "").replace("=\n", "").replace("token=3D", "token=")
+    accepted = accept(made.test_client(use_cookies=False), token_in(plain))
+    assert accepted.get_json()["user"]["role"] == "owner"
