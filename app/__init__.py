@@ -23,6 +23,7 @@ from app.config import ResolverName, Settings, read_settings
 from app.configuration import routes as configuration_routes
 from app.crm import routes as crm_routes
 from app.db import Database, open_database
+from app.erasers import erasers_of
 from app.files import storage
 from app.impersonation import limits as impersonation_limits
 from app.impersonation import routes as impersonation_routes
@@ -76,7 +77,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     directory = SQLDirectory(Tenant, domains=Domain, listen_url=_listen_url(settings))
     directory.bind(database.engine)
     asking.init_app(app, settings, database, directory, TASKS)
-    registrar = open_registrar(settings, database, directory, hooks=_hooks(app, settings))
+    registrar = open_registrar(settings, database, directory, hooks=_hooks(app, settings, database))
     app.extensions[REGISTRAR] = registrar
     standings = standing.init_app(app, directory)
     desk = open_desk(settings, database, directory, registrar, standings)
@@ -129,7 +130,7 @@ def close_app(app: Flask) -> None:
     desk.database.close()
 
 
-def _hooks(app: Flask, settings: Settings) -> Hooks:
+def _hooks(app: Flask, settings: Settings, database: Database) -> Hooks:
     """Say what the packages do at the turns of a tenant's life."""
     queue: asking.Queue = app.extensions[asking.EXTENSION]
 
@@ -137,7 +138,12 @@ def _hooks(app: Flask, settings: Settings) -> Hooks:
         if to == Status.ACTIVE:
             asking.resume_parked(session, tenant_id, carrier=queue.carrier)
 
-    return Hooks(seeds=(fill_with_examples,), listeners=(resume_jobs,), invite_owner=owners.owner_inviter(settings))
+    return Hooks(
+        seeds=(fill_with_examples,),
+        listeners=(resume_jobs,),
+        invite_owner=owners.owner_inviter(settings),
+        erasers=erasers_of(app, database),
+    )
 
 
 def _listen_url(settings: Settings) -> str | None:
