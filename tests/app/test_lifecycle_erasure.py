@@ -10,7 +10,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.caches import EXTENSION as CACHE
 from app.errors import ProblemError
+from app.files.storage import EXTENSION as FILES
 from app.tenants.erasure import ErasureIncompleteError, count_rows, due_erasures, erase_tenant, erased_tables
 from app.tenants.jobs import erase_due_tenants
 from app.tenants.models import Erasure
@@ -267,3 +269,31 @@ def test_tenants_know_nothing_of_the_record_of_erasures(registrar: Registrar, ac
         pytest.raises(Exception, match="denied"),
     ):
         session.query(Erasure).all()
+
+
+def test_keys_files_cache_and_jobs_go_with_the_rows_and_a_neighbours_stay(
+    app: Flask, registrar: Registrar, doomed: Visitor, globex: Visitor, truth: Truth
+) -> None:
+    storage, cache = app.extensions[FILES].storage, app.extensions[CACHE]
+    for visitor in (doomed, globex):
+        with tenant_scope(visitor.tenant_id):
+            storage.put("pictures/one", b"seen", max_bytes=100)
+            cache.set("answer", 42)
+        truth.execute(
+            "INSERT INTO jobs.procrastinate_jobs (queue_name, task_name, args, tenant)"
+            " VALUES ('default', 'x', '{}', %s)",
+            [visitor.tenant_id],
+        )
+
+    with as_staff():
+        erase_tenant(registrar, doomed.tenant_id, reason=WHY)
+
+    left = {}
+    for visitor in (doomed, globex):
+        with tenant_scope(visitor.tenant_id):
+            left[visitor.slug] = ([found.name for found in storage.list()], cache.get("answer"))
+    queued = truth.execute(
+        "SELECT tenant FROM jobs.procrastinate_jobs WHERE tenant = ANY (%s)", [[doomed.tenant_id, globex.tenant_id]]
+    ).fetchall()
+    assert left == {doomed.slug: ([], None), globex.slug: (["pictures/one"], 42)}
+    assert queued == [(globex.tenant_id,)]
