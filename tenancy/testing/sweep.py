@@ -192,7 +192,8 @@ class _Call:
 
     def _compare_body(self, where: str, field: str, theirs: Any) -> None:
         def body(value: Any) -> Body:
-            return replace(self._theirs, **{where: {**getattr(self._theirs, where), field: str(value)}})
+            changed: dict[str, Any] = {where: {**getattr(self._theirs, where), field: str(value)}}
+            return replace(self._theirs, **changed)
 
         words = self._words(self._foreign)
         found = self.as_stranger(self._foreign, f"{words} with {field} of {self._owner.slug}", body(theirs))
