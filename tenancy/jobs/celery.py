@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from celery import Task, current_task
 from celery.exceptions import Ignore, Reject
@@ -21,6 +22,13 @@ from tenancy.jobs.running import SERVED, run_carried
 
 HEADER = "tenancy_envelope"
 log = logging.getLogger(__name__)
+
+
+class _Ran(NamedTuple):
+    """Whom a task was run for, on its request. A message's headers are attributes there too, but of no such type."""
+
+    tenant: UUID
+    account: UUID | None
 
 
 def tenant_task(
@@ -82,7 +90,7 @@ class _TenantTask(Task):  # type: ignore[misc]  # Celery is published without ty
 
     def _run(self, args: Any, kwargs: Any) -> Any:
         # For what Celery asks for in this task's name after it has returned, such as the next of a chain.
-        self.request.tenancy_ids = (require_tenant(), current_account())
+        self.request.tenancy_ids = _Ran(require_tenant(), current_account())
         return self.run(*args, **kwargs)
 
     def _park(self, envelope: str) -> None:
@@ -99,8 +107,8 @@ class _TenantTask(Task):  # type: ignore[misc]  # Celery is published without ty
         """
         arguments = _arguments(args, kwargs)
         ids = getattr(current_task.request, "tenancy_ids", None) if current_task else None
-        if current_tenant() is None and ids is not None:
-            with tenant_scope(*ids):
+        if current_tenant() is None and isinstance(ids, _Ran):
+            with tenant_scope(ids.tenant, ids.account):
                 envelope = self.carrier.carry(self.name, arguments=arguments)
         else:
             envelope = self.carrier.carry(self.name, arguments=arguments)
