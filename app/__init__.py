@@ -43,6 +43,7 @@ from app.tenants.models import Domain, Tenant
 from app.tenants.registrar import EXTENSION as REGISTRAR
 from app.tenants.registrar import Hooks, open_registrar
 from app.tenants.states import Status
+from app.usage import holdings
 from tenancy.directory import SQLDirectory, TenantRecord
 from tenancy.flask import Tenancy
 from tenancy.resolvers import (
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[EXTENSION] = desk
     features.init_app(app)
     changes.init_app(app)
+    holdings.init_app(app)
 
     caches.init_app(app, settings)
     storage.init_app(app, settings)

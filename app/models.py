@@ -23,6 +23,7 @@ from app.tenants.models import (
     Tenant,
     Transition,
 )
+from app.usage.models import QuotaCounter, QuotaEvent, UsageRecord, UsageRollup
 
 __all__ = [
     "Account",
@@ -54,6 +55,8 @@ __all__ = [
     "PlatformLink",
     "Player",
     "ProvisioningStep",
+    "QuotaCounter",
+    "QuotaEvent",
     "RefreshToken",
     "ReservedSlug",
     "SearchedTenant",
@@ -65,4 +68,6 @@ __all__ = [
     "Team",
     "Tenant",
     "Transition",
+    "UsageRecord",
+    "UsageRollup",
 ]

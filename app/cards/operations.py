@@ -15,6 +15,7 @@ from app.files.models import File
 from app.files.operations import add_file, discard, remove_file, stored
 from app.files.uploads import max_upload_bytes, received_body
 from app.rows import found
+from app.usage.quotas import Quota, release
 
 
 def replace_image(card_id: UUID, name: str | None) -> File:
@@ -74,6 +75,7 @@ def delete_card(card_id: UUID) -> None:
     """
     card = _locked(card_id)
     image = _image_of(card)
+    release(session(), Quota.CARDS)
     session().delete(card)
     session().flush()
     left = [] if image is None else [remove_file(session(), image)]

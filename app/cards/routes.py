@@ -19,6 +19,7 @@ from app.members.permissions import Permission
 from app.openapi import answers
 from app.paging import Sorts
 from app.rows import added, changed, deleted, equal, found, narrowed
+from app.usage.quotas import Quota, consume
 
 blueprint = Blueprint("cards", __name__, url_prefix="/api/v1")
 
@@ -57,7 +58,8 @@ def list_cards(query: shapes.CardQuery) -> shapes.CardList:
 @permits(Permission.CARDS_WRITE)
 @answers(201, shapes.CardAnswer, tag="cards")
 def create_card(json: shapes.NewCard) -> tuple[shapes.CardAnswer, int, dict[str, str]]:
-    """Add a card."""
+    """Add a card, if the plan allows one more."""
+    consume(session(), Quota.CARDS)
     card = added(Card(**json.model_dump()))
     return shapes.CardAnswer.model_validate(card), 201, _location("read_card", card)
 

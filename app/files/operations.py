@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.errors import ProblemError
 from app.files.models import File, FileTotal
 from app.files.storage import answering_outages, files
+from app.usage.quotas import Quota, consume, release
 from tenancy.tables import TENANT_KEY, new_id
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ def add_file(session: Session, content: Stored, *, name: str) -> File:
     """Add the row of what was stored, and count its bytes. Other uploads of the tenant wait until the transaction ends.
 
     name: what its sender calls it; it is shown, and decides nothing.
+    Raises: QuotaExceededError - it does not fit into what the plan allows; nothing is added.
     """
+    consume(session, Quota.STORAGE_BYTES, content.size_bytes)
     file = File(
         id=content.id,
         name=name,
@@ -79,6 +82,7 @@ def add_file(session: Session, content: Stored, *, name: str) -> File:
 def remove_file(session: Session, file: File) -> str:
     """Remove the row of a file, and its bytes from the sum; returns what to `discard` once that is committed."""
     name = object_name(file.id)
+    release(session, Quota.STORAGE_BYTES, file.size_bytes)
     session.delete(file)
     session.flush()
     session.execute(

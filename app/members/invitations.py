@@ -25,8 +25,9 @@ from app.configuration.keys import PASSWORD_POLICY
 from app.configuration.operations import setting_of
 from app.errors import FieldError, ForbiddenError, ProblemError, TakenError
 from app.members.models import Account, Invitation, Member, account_of_email, invitation_by_hash
-from app.members.operations import RANK, check_rank
+from app.members.operations import check_gift
 from app.members.permissions import Permission, Role
+from app.usage.quotas import Quota, consume, release
 from tenancy.context import account_scope, tenant_scope
 from tenancy.directory import Reference, TenantRecord
 from tenancy.tables import new_id
@@ -71,10 +72,11 @@ def invite(session: Session, *, email: str, role: Role, by: Member, link_of: Cal
 
     by: the member who invites. link_of: the address of the page for a token. Commits, so that no connection is held
     while the mail goes out.
-    Raises: ForbiddenError - the role is above hers. TakenError - the address is a member's, or is invited already.
-    MailUnavailableError - no mail can go out; nothing is left behind.
+    Raises: ForbiddenError - the role is above hers, or holds what was withdrawn from her. TakenError - the address is a member's, or is invited already.
+    MailUnavailableError - no mail can go out; nothing is left behind. QuotaExceededError - every seat that the plan has
+    is taken, by a member or by an open invitation.
     """
-    check_rank(by, role)
+    check_gift(by, role)
     check_mail()
     if session.scalar(select(Member.id).where(Member.email == email)) is not None:
         raise _taken("is a member's here already")
@@ -87,7 +89,8 @@ def invite(session: Session, *, email: str, role: Role, by: Member, link_of: Cal
         expires_at=datetime.now(UTC) + _ttl(),
         invited_by=by.account_id,
     )
-    _clear_expired(session, email)
+    _end_expired(session)
+    consume(session, Quota.USERS)
     session.add(invitation)
     record(session, "member.invited", target=("invitation", invitation.id), after={"email": email, "role": role})
     try:
@@ -104,7 +107,7 @@ def send_anew(session: Session, invitation_id: UUID, *, by: Member, link_of: Cal
     invitation = _open(session, invitation_id)
     if invitation is None:
         return None
-    check_rank(by, Role(invitation.role))
+    check_gift(by, Role(invitation.role))
     token = new_token()
     invitation.token_hash = hash_of(token)
     invitation.expires_at = datetime.now(UTC) + _ttl()
@@ -119,6 +122,7 @@ def revoke(session: Session, invitation_id: UUID) -> bool:
     invitation = _open(session, invitation_id)
     if invitation is None:
         return False
+    release(session, Quota.USERS)
     invitation.revoked_at = datetime.now(UTC)
     record(session, "invitation.revoked", target=("invitation", invitation.id), before={"email": invitation.email})
     return True
@@ -129,11 +133,16 @@ def _open(session: Session, invitation_id: UUID) -> Invitation | None:
     return session.scalar(select(Invitation).where(*wanted).with_for_update())
 
 
-def _clear_expired(session: Session, email: str) -> None:
-    """An invitation that has run out does not stand in the way of the next."""
-    ended = (Invitation.email == email, Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
-    for old in session.scalars(select(Invitation).where(*ended, Invitation.expires_at < datetime.now(UTC))):
-        old.revoked_at = datetime.now(UTC)
+def _end_expired(session: Session) -> None:
+    """Invitations that have run out do not stand in the way of the next, and give their seats back."""
+    now = datetime.now(UTC)
+    is_open = (Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
+    ended = select(Invitation).where(*is_open, Invitation.expires_at < now).order_by(Invitation.id)
+    expired = session.scalars(ended.with_for_update(skip_locked=True)).all()
+    if expired:
+        release(session, Quota.USERS, len(expired))
+    for old in expired:
+        old.revoked_at = now
     session.flush()
 
 
@@ -219,7 +228,8 @@ def _join(
                 session.add(new)
                 session.flush()
             member = Member(id=new_id(), account_id=account_id, email=wanted.email, role=invitation.role)
-            _count_member(session)
+            # The invitation kept a seat for her, which she takes now; fewer may be allowed since it was sent.
+            consume(session, Quota.USERS, 0)
             session.add(member)
             invitation.accepted_at = datetime.now(UTC)
             joined = {"email": member.email, "role": member.role, "invitation_id": invitation.id}
@@ -239,12 +249,13 @@ def _may_still_invite(session: Session, invitation: Invitation) -> bool:
     if invitation.invited_by == BY_THE_PLATFORM:
         return True
     by = session.scalar(select(Member).where(Member.account_id == invitation.invited_by))
-    is_able = by is not None and Permission.MEMBERS_MANAGE in by.granted
-    return is_able and by is not None and RANK[Role(invitation.role)] <= RANK[Role(by.role)]
-
-
-def _count_member(_session: Session) -> None:
-    """The quota on a tenant's people is taken here, in the transaction in which one more joins."""
+    if by is None or Permission.MEMBERS_MANAGE not in by.granted:
+        return False
+    try:
+        check_gift(by, Role(invitation.role))
+    except ForbiddenError:
+        return False
+    return True
 
 
 def _password_refused() -> TakenError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from uuid import UUID
 
 from sqlalchemy import or_, select
@@ -12,13 +13,14 @@ from app.audit.entries import record
 from app.audit.redaction import changes_of
 from app.errors import ForbiddenError, ProblemError, RowNotFoundError
 from app.members.models import Member
-from app.members.permissions import Permission, Role
+from app.members.permissions import MATRIX, Permission, Role, permissions_of
+from app.usage.quotas import Quota, release
 
 RANK: Mapping[Role, int] = {Role.MEMBER: 0, Role.MANAGER: 1, Role.ADMIN: 2, Role.OWNER: 3}
 
 
 class LastOwnerError(ProblemError):
-    """The tenant would be left without an owner."""
+    """The tenant would be left without an owner who can manage its members."""
 
     code = 409
     kind = "last_owner"
@@ -41,16 +43,21 @@ def change_member(
     Raises: RowNotFoundError; ForbiddenError - either of the two roles is above hers, or she would give what she has
     not; LastOwnerError.
     """
-    member, actor, owners = _locked(session, member_id, by)
+    member, actor, has_other_owner = _locked(session, member_id, by)
     check_rank(actor, Role(member.role))
-    if role is not None and role != member.role:
-        check_rank(actor, role)
-        if member.role == Role.OWNER and owners == 1:
-            raise LastOwnerError
+    role = role or Role(member.role)
+    check_rank(actor, role)
+    exceptions = member.permissions if permissions is None else {str(name): on for name, on in permissions.items()}
+    granted = permissions_of(role, exceptions)
+    # What a role brings, and what a lifted exception gives back, is given, too; she may be changing herself.
+    _check_reach(actor, (granted - member.granted) | {name for name, on in (permissions or {}).items() if on})
+    stays_able = role is Role.OWNER and Permission.MEMBERS_MANAGE in granted
+    if _is_able_owner(member) and not stays_able and not has_other_owner:
+        raise LastOwnerError
+    if role != member.role:
         member.role = role
     if permissions is not None:
-        _check_reach(actor, {name for name, granted in permissions.items() if granted})
-        member.permissions = {str(name): granted for name, granted in permissions.items()}
+        member.permissions = exceptions
     before, after = changes_of(member)
     if after:
         record(session, "member.changed", target=("member", member.id), before=before, after=after)
@@ -63,18 +70,19 @@ def remove_member(session: Session, member_id: UUID, *, by: UUID) -> None:
 
     Raises: RowNotFoundError, ForbiddenError, LastOwnerError
     """
-    member, actor, owners = _locked(session, member_id, by)
+    member, actor, has_other_owner = _locked(session, member_id, by)
     check_rank(actor, Role(member.role))
-    if member.role == Role.OWNER and owners == 1:
+    if _is_able_owner(member) and not has_other_owner:
         raise LastOwnerError
     before = {"email": member.email, "role": member.role, "account_id": member.account_id}
     record(session, "member.removed", target=("member", member.id), before=before)
+    release(session, Quota.USERS)
     session.delete(member)
     session.flush()
 
 
-def _locked(session: Session, member_id: UUID, by: UUID) -> tuple[Member, Member, int]:
-    """Lock the member, who asks, and every owner, in one order; return the two, and how many owners there are now.
+def _locked(session: Session, member_id: UUID, by: UUID) -> tuple[Member, Member, bool]:
+    """Lock the member, who asks, and every owner, in one order; return the two, and whether there is another owner.
 
     Whoever comes second waits here, and then sees what the first has done: also that she is no owner any more.
     """
@@ -85,7 +93,12 @@ def _locked(session: Session, member_id: UUID, by: UUID) -> tuple[Member, Member
         raise RowNotFoundError
     if by not in found or Permission.MEMBERS_MANAGE not in found[by].granted:
         raise ForbiddenError("Your role here does not include members.manage any more.")
-    return found[member_id], found[by], sum(row.role == Role.OWNER for row in found.values())
+    others = (row for row in found.values() if row.id != member_id)
+    return found[member_id], found[by], any(map(_is_able_owner, others))
+
+
+def _is_able_owner(member: Member) -> bool:
+    return member.role == Role.OWNER and Permission.MEMBERS_MANAGE in member.granted
 
 
 def check_rank(actor: Member, role: Role) -> None:
@@ -97,7 +110,17 @@ def check_rank(actor: Member, role: Role) -> None:
         raise ForbiddenError(f"Your role here is {actor.role}, which does not reach up to {role}.")
 
 
-def _check_reach(actor: Member, given: set[Permission]) -> None:
-    beyond = sorted(given - actor.granted)
+def check_gift(actor: Member, role: Role) -> None:
+    """See that a role is not above the actor's own, and holds nothing that was withdrawn from her.
+
+    Raises: ForbiddenError
+    """
+    check_rank(actor, role)
+    _check_reach(actor, MATRIX[role])
+
+
+def _check_reach(actor: Member, given: AbstractSet[Permission]) -> None:
+    # An owner's own exceptions bind nobody who could undo them, so that no tenant shuts itself out of anything.
+    beyond = sorted(given - (MATRIX[Role.OWNER] if actor.role == Role.OWNER else actor.granted))
     if beyond:
         raise ForbiddenError(f"You cannot give what you do not have: {', '.join(beyond)}.")
