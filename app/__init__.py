@@ -32,6 +32,7 @@ from app.keys import cli as keys_cli
 from app.keys import masters
 from app.members import invitations, owners
 from app.members import routes as member_routes
+from app.observability import logs
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
 from app.queue import asking
@@ -67,6 +68,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     settings = settings or read_settings()
     app = Flask(__name__)
+    logs.init_app(app, settings)
     requests.init_app(app)
     mail.init_app(app, settings)
     invitations.init_app(app, settings)

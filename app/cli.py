@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from flask import Flask
 from sqlalchemy.exc import OperationalError
 
 from app import close_app, create_app
-from app.config import SettingsError, read_migration_settings, read_settings
+from app.config import Settings, SettingsError, read_migration_settings, read_settings
 from app.development import (
     DevelopmentError,
     development_app,
@@ -23,6 +22,7 @@ from app.development import (
     upgrade_database,
     welcome,
 )
+from app.observability.logs import configure_logging
 from app.queue.worker import work, worker_beside
 from app.seed import ACCOUNTS, SeedError, seed
 from app.server import PortError, StopAsked, listen, serve, stop_on_signals
@@ -60,7 +60,7 @@ def seed_database(password: str | None, folder: Path) -> None:
         return
     if not password:
         raise SettingsError("APP_SEED_PASSWORD is missing: it becomes the password of the example accounts")
-    app = create_app(read_settings())
+    app = create_app(quieted(read_settings()))
     try:
         seed(app.extensions["auth"], dict.fromkeys(ACCOUNTS, password))
     finally:
@@ -96,6 +96,13 @@ def examine(**options: Any) -> None:
         raise SystemExit(examine_application(development, **options))
 
 
+def quieted(settings: Settings) -> Settings:
+    """Return the settings for a command: people read what it prints, and of the log what went wrong."""
+    return (
+        settings if "log_level" in settings.model_fields_set else settings.model_copy(update={"log_level": "WARNING"})
+    )
+
+
 def run(port: int, folder: Path) -> None:
     """Run the development server until it is asked to stop."""
     with (
@@ -116,8 +123,7 @@ def run(port: int, folder: Path) -> None:
 
 def main() -> None:
     """Run the program; every expected failure is one sentence and exit code 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("werkzeug").setLevel(logging.INFO)
+    configure_logging(level="WARNING", as_json=False)
     try:
         program(standalone_mode=False)
     except StopAsked:

@@ -17,6 +17,7 @@ ResolverName = Literal["jwt", "subdomain", "custom_domain", "path", "header", "q
 RESOLVERS: tuple[ResolverName, ...] = ("jwt", "subdomain", "custom_domain", "path", "header", "query")
 ENV_PREFIX = "APP_"
 _MIN_SECRET_BYTES = 32
+_MIN_TOKEN_CHARACTERS = 24
 STORES = ("file", "s3", "gs", "az", "memory")
 _FROM_ENVIRONMENT: dict[str, Any] = {}  # nothing is passed, so every value is read
 
@@ -101,6 +102,22 @@ class Settings(BaseSettings):
     data_key_ttl_s: float = Field(
         300.0, ge=1, le=86_400, description="How long one process keeps an unwrapped data key, in seconds."
     )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="The least that is logged; `INFO` has a line for each request."
+    )
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="`json` or `console`, for people; unset is `json` in production and `console` in development."
+    )
+    sql_comments: bool = Field(
+        False, description="Put tenant, request and route into each statement, for the server's own logs; costs CPU."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="Bearer token that `/metrics` is read with, at least 24 characters; unset answers 404 there."
+    )
+    otel_endpoint: str | None = Field(
+        None,
+        description="Base URL of an OpenTelemetry collector, such as `http://localhost:4318`; unset traces nothing.",
+    )
     tenant_counts_ttl_s: int = Field(
         10, ge=0, le=3600, description="How old the counts of tenants by state may be, in seconds; 0 counts each time."
     )
@@ -179,6 +196,13 @@ class Settings(BaseSettings):
     def _long_secret(cls, value: SecretStr) -> SecretStr:
         if len(value.get_secret_value().encode()) < _MIN_SECRET_BYTES:
             raise ValueError(f"at least {_MIN_SECRET_BYTES} bytes are needed")
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < _MIN_TOKEN_CHARACTERS:
+            raise ValueError(f"at least {_MIN_TOKEN_CHARACTERS} characters are needed")
         return value
 
     @field_validator("jwt_keys")

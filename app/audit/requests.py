@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from uuid import uuid4
 
-from flask import Flask, Response, request
+from flask import Flask, Response, request, request_started
 
 from app.audit.actors import current_request_id, note_actor, note_request_id
 
@@ -15,12 +15,12 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 def init_app(app: Flask) -> None:
     """Name every request; comes first, so that whatever is refused can be found by its id, too."""
-    app.before_request(_begin)
+    request_started.connect(_begin, app)  # a request that names no tenant gets to no `before_request`
     app.after_request(_answer)
     app.teardown_request(_end)
 
 
-def _begin() -> None:
+def _begin(_app: Flask) -> None:
     given = request.headers.getlist(HEADER)
     is_usable = len(given) == 1 and _WELL_FORMED.fullmatch(given[0]) is not None
     note_request_id(given[0] if is_usable else uuid4().hex)

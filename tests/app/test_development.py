@@ -78,7 +78,7 @@ def test_it_tells_what_to_open_and_stops_when_asked(run: Callable[..., Program],
     assert "<title>Sign in · Acme</title>" in page
     assert program.returncode == 0
     assert f"http://acme.localhost:{port}" in said
-    assert re.search(r"olivia@example\.com +\S{16} +owner of Acme, owner of Globex", said)
+    assert re.search(r"olivia@example\.com +\S{20} +owner of Acme, owner of Globex", said)
     assert said.endswith("Stopped. The data is kept for the next run.\n")
     assert "Traceback" not in said
 
