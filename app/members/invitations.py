@@ -72,7 +72,8 @@ def invite(session: Session, *, email: str, role: Role, by: Member, link_of: Cal
 
     by: the member who invites. link_of: the address of the page for a token. Commits, so that no connection is held
     while the mail goes out.
-    Raises: ForbiddenError - the role is above hers, or holds what was withdrawn from her. TakenError - the address is a member's, or is invited already.
+    Raises: ForbiddenError - the role is above hers, or holds what was withdrawn from her. TakenError - the address is
+    a member's, or is invited already.
     MailUnavailableError - no mail can go out; nothing is left behind. QuotaExceededError - every seat that the plan has
     is taken, by a member or by an open invitation.
     """
