@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -54,14 +54,10 @@ class HeldError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One step; `run` writes in the tenant's transaction, and must bear being called again after a failure.
-
-    is_needed: tells whether there is anything to do; None where there always is.
-    """
+    """One step; `run` writes in the tenant's transaction, and must bear being called again after a failure."""
 
     name: str
     run: Callable[[Registrar, Session, Mapping[str, Any]], None]
-    is_needed: Callable[[Registrar, Mapping[str, Any]], bool] | None = None
 
 
 def _already_there(_registrar: Registrar, _session: Session, _given: Mapping[str, Any]) -> None:
@@ -95,10 +91,10 @@ def _seed(registrar: Registrar, session: Session, given: Mapping[str, Any]) -> N
 
 STEPS: tuple[Step, ...] = (
     Step("record", _already_there),
-    Step("defaults", _set_defaults, lambda registrar, _given: bool(registrar.hooks.defaults)),
-    Step("owner", _invite_owner, lambda _registrar, given: "email" in given),
-    Step("domain", _claim_domain, lambda _registrar, given: "domain" in given),
-    Step("seed", _seed, lambda registrar, _given: bool(registrar.hooks.seeds)),
+    Step("defaults", _set_defaults),
+    Step("owner", _invite_owner),
+    Step("domain", _claim_domain),
+    Step("seed", _seed),
 )
 
 
@@ -157,34 +153,91 @@ def provision(
     RowNotFoundError - no such tenant.
     """
     work = {step.name: step for step in steps}
-    with registrar.in_tenant(tenant_id, reason=reason) as session:
-        tenant = locked_tenant(session, tenant_id)
-        rows = steps_of(session)
-        missing = [row for row in rows if row.state != StepState.DONE]
-        if not missing and tenant.status == Status.ACTIVE:
-            return progress_of(rows)
-        if tenant.status != Status.PENDING:
-            raise InvalidTransitionError(
-                f"The tenant is {tenant.status}: only a pending one is provisioned.",
-                status=Status(tenant.status),
-                allowed=(),
-            )
-        now = server_now(session)
-        for row in missing:
-            row.attempts += 1
-            step = work[row.step]
-            try:
-                # A savepoint costs two statements, which most tenants' steps have no need of.
-                if step.is_needed is None or step.is_needed(registrar, row.given):
-                    with session.begin_nested():
-                        step.run(registrar, session, row.given)
-            except Exception as error:
-                log.warning("tenant.step_failed", extra={"step": row.step}, exc_info=error)
-                row.state, row.error = StepState.FAILED, _told(error)
-                return progress_of(rows)
-            row.state, row.error, row.finished_at = StepState.DONE, None, now
-        move(registrar, session, tenant, Status.ACTIVE, reason=reason)
+    try:
+        with registrar.in_tenant(tenant_id, reason=reason) as session:
+            return _take_at_once(registrar, session, tenant_id, work=work, reason=reason)
+    except _StepFailedError:  # nothing of it is left; now what goes well stays, and what does not is named
+        with registrar.in_tenant(tenant_id, reason=reason) as session:
+            return _take_one_by_one(registrar, session, tenant_id, work=work, reason=reason)
+
+
+class _StepFailedError(Exception):
+    """Of steps that were taken at once, one failed; the transaction has to be rolled back."""
+
+
+def _take_at_once(
+    registrar: Registrar, session: Session, tenant_id: UUID, *, work: Mapping[str, Step], reason: str
+) -> Sequence[Progress]:
+    """Take the missing steps without savepoints, and write what they leave together: the way of nearly every tenant."""
+    tenant, rows = _opened(session, tenant_id)
+    if tenant.status == Status.ACTIVE:
         return progress_of(rows)
+    try:
+        for row in rows:
+            if row.state != StepState.DONE:
+                work[row.step].run(registrar, session, row.given)
+        move(registrar, session, tenant, Status.ACTIVE, reason=reason)
+        session.flush()
+    except Exception as error:
+        raise _StepFailedError from error
+    return _all_done(session, rows)
+
+
+def _take_one_by_one(
+    registrar: Registrar, session: Session, tenant_id: UUID, *, work: Mapping[str, Step], reason: str
+) -> Sequence[Progress]:
+    """Take the missing steps, each in a savepoint, up to the first that fails."""
+    tenant, rows = _opened(session, tenant_id)
+    if tenant.status == Status.ACTIVE:  # somebody else was faster, and luckier
+        return progress_of(rows)
+    now = server_now(session)
+    for row in rows:
+        if row.state == StepState.DONE:
+            continue
+        row.attempts += 1
+        try:
+            with session.begin_nested():
+                work[row.step].run(registrar, session, row.given)
+        except Exception as error:
+            log.warning("tenant.step_failed", extra={"step": row.step}, exc_info=error)
+            row.state, row.error = StepState.FAILED, _told(error)
+            return progress_of(rows)
+        row.state, row.error, row.finished_at = StepState.DONE, None, now
+    move(registrar, session, tenant, Status.ACTIVE, reason=reason)
+    return progress_of(rows)
+
+
+def _opened(session: Session, tenant_id: UUID) -> tuple[Tenant, list[ProvisioningStep]]:
+    """Return the tenant, locked, and its steps. An active one has none that is missing.
+
+    Raises: InvalidTransitionError - it is in no state to be provisioned. RowNotFoundError
+    """
+    tenant = locked_tenant(session, tenant_id)
+    rows = steps_of(session)
+    is_ready = tenant.status == Status.ACTIVE and all(row.state == StepState.DONE for row in rows)
+    if tenant.status != Status.PENDING and not is_ready:
+        raise InvalidTransitionError(
+            f"The tenant is {tenant.status}: only a pending one is provisioned.",
+            status=Status(tenant.status),
+            allowed=(),
+        )
+    return tenant, rows
+
+
+def _all_done(session: Session, rows: Sequence[ProvisioningStep]) -> list[Progress]:
+    """Note in one statement that every missing step is done, and return how all of them stand now."""
+    done = (
+        update(ProvisioningStep)
+        .where(ProvisioningStep.state != StepState.DONE)
+        .values(state=StepState.DONE, attempts=ProvisioningStep.attempts + 1, error=None, finished_at=func.now())
+        .returning(ProvisioningStep.step, ProvisioningStep.attempts, ProvisioningStep.finished_at)
+        .execution_options(synchronize_session=False)
+    )
+    now = {
+        row.step: Progress(row.step, StepState.DONE, row.attempts, None, row.finished_at)
+        for row in session.execute(done)
+    }
+    return [now.get(progress.step, progress) for progress in progress_of(rows)]
 
 
 def write_record(
@@ -194,7 +247,8 @@ def write_record(
 
     Raises: HeldError - the slug is reserved for somebody else. IntegrityError - it is in use.
     """
-    session.add(Tenant(id=tenant.id, slug=tenant.slug, name=tenant.name, status=Status.PENDING, plan=plan))
+    row = Tenant(id=tenant.id, slug=tenant.slug, name=tenant.name, status=Status.PENDING, plan=plan)
+    session.add(row)
     session.flush()
     # After the write: it waited for whoever gave this slug up, and now sees the reservation.
     if slug_is_held(session, tenant.slug, by_other_than=tenant.id):
@@ -207,7 +261,7 @@ def write_record(
                 state=StepState.DONE if is_record else StepState.WAITING,
                 attempts=1 if is_record else 0,
                 given=dict(given.get(step.name, {})),
-                finished_at=func.now() if is_record else None,
+                finished_at=row.created_at if is_record else None,  # a value: the steps go in one statement
             )
         )
     note_transition(session, None, Status.PENDING, reason=reason)
@@ -226,18 +280,16 @@ def take_steps(registrar: Registrar, session: Session, *, reason: str, owner: Ca
     owner: makes the owner, instead of an invitation.
     Raises: whatever a step raises.
     """
-    tenant, now = session.scalars(select(Tenant)).one(), server_now(session)
-    for row in steps_of(session):
+    tenant, rows = session.scalars(select(Tenant)).one(), steps_of(session)
+    for row in rows:
         if row.state == StepState.DONE:
             continue
-        row.attempts += 1
         if row.step == "owner":
             owner(session)
         else:
             next(step for step in STEPS if step.name == row.step).run(registrar, session, row.given)
-        row.state, row.finished_at = StepState.DONE, now
     move(registrar, session, tenant, Status.ACTIVE, reason=reason)
-    session.flush()
+    _all_done(session, rows)
 
 
 def progress_of(rows: Sequence[ProvisioningStep]) -> list[Progress]:
