@@ -26,7 +26,7 @@ def curl_blocks() -> list[Block]:
     return [block for block in blocks_of(README) if block.language == "console" and "curl" in block.text]
 
 
-class _QuietHandler(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Keep the access log out of the tests' output."""
 
@@ -47,7 +47,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         open_development(tmp_path_factory.mktemp("instance")) as development,
         development_app(development) as app,
     ):
-        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
+        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
         thread = Thread(target=server.serve_forever)
         thread.start()
         password = development.secrets.accounts["mara@acme.example"]
