@@ -5,7 +5,7 @@ TENANTS ?= 10
 USERS ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast isolation doctor e2e bench load docs lint types floors format mutation migrate revision seed check clean
+.PHONY: help run test test-fast isolation doctor e2e bench load docs lint types floors format mutation migrate revision worker seed check clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ migrate: .venv/run.stamp ## Bring a database up to date (APP_MIGRATOR_DATABASE_U
 
 revision: .venv/run.stamp ## Write a migration from the models: make revision M="add notes"
 	$(BIN)/alembic revision --autogenerate -m "$(M)"
+
+worker: .venv/run.stamp ## Run jobs from the queue until stopped (APP_* settings)
+	@$(BIN)/python -m app worker
 
 seed: .venv/run.stamp ## Add the two example tenants to the development database
 	@$(BIN)/python -m app seed
