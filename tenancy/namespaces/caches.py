@@ -89,7 +89,7 @@ class TenantCache:
 
         Raises: an error of the backend, also one that elsewhere counts as a miss: the value may still be served.
         """
-        self._backend.delete(self._key(self._generation(), _VALUE, key))
+        self._backend.delete(self._key(self._known_generation(), _VALUE, key))
 
     def inc(self, key: Key, delta: int = 1, *, timeout_s: int | None = None) -> int:
         """Add to the tenant's counter and return it; it begins at 0, and ends `timeout_s` after its first count.
@@ -97,7 +97,7 @@ class TenantCache:
         Counters and values are kept apart: `get` does not read a counter.
         Raises: an error of the backend, also one that elsewhere counts as a miss: a limit must not open by it.
         """
-        full = self._key(self._generation(), _COUNT, key)
+        full = self._key(self._known_generation(), _COUNT, key)
         self._backend.add(full, 0, timeout=self._timeout(timeout_s))
         return int(self._backend.inc(full, delta))
 
@@ -150,17 +150,16 @@ class TenantCache:
         return cache_key(self._name, tenant, _GENERATION)
 
     def _generation(self) -> str:
-        marker = self._marker(require_tenant())
-        new = _new_generation()
+        return self._try("begin", self._known_generation, _new_generation())
 
-        def begin() -> str:
-            found = self._backend.get(marker)
-            if found is None:
-                self._backend.add(marker, new, timeout=_GENERATION_S)
-                found = self._backend.get(marker)  # another process may have begun first
-            return str(found or new)
-
-        return self._try("begin", begin, new)
+    def _known_generation(self) -> str:
+        """Return the tenant's generation, or let the error of the backend out: under a new one nothing is forgotten."""
+        marker, new = self._marker(require_tenant()), _new_generation()
+        found = self._backend.get(marker)
+        if found is None:
+            self._backend.add(marker, new, timeout=_GENERATION_S)
+            found = self._backend.get(marker)  # another process may have begun first
+        return str(found or new)
 
     def _timeout(self, timeout_s: int | None) -> int:
         return self._timeout_s if timeout_s is None else _checked(timeout_s)
