@@ -213,7 +213,7 @@ class Budgets:
     def leave(self, slot: Slot) -> None:
         """Give the slot back, to whoever has waited longest. Harmless when it was given back before."""
         room = slot.room
-        if room is not None:
+        if room is not None and self._pid == os.getpid():  # a parent's lock may be held by a thread that is not here
             with self._lock:
                 if slot.budget.share < 1 and slot in room.taken:
                     self._rest(room, slot)
@@ -256,8 +256,10 @@ class Budgets:
         return Slot(tenant, budget, room)
 
     def _take(self, slot: Slot) -> bool:
+        if slot.room is None:
+            return True
         with self._lock:
-            return slot.room is None or _is_taken(slot.room, slot)
+            return _is_next(slot.room, slot)
 
     def _take_or_wait(self, slot: Slot) -> Waiter | None:
         """Return None when the slot is taken, else what to wait for."""
@@ -265,7 +267,7 @@ class Budgets:
         if room is None:
             return None
         with self._lock:
-            if _is_taken(room, slot):
+            if _is_next(room, slot):
                 return None
             waiting = slot.budget.waiting
             if slot.budget.wait_s == 0 or len(room.waiting) >= (_concurrency(slot) if waiting is None else waiting):
@@ -307,6 +309,13 @@ def _is_taken(room: _Room, slot: Slot) -> bool:
         return True
     room.taken.discard(slot)
     return False
+
+
+def _is_next(room: _Room, slot: Slot) -> bool:
+    """Take a place for who comes now; one whose rest has ended unseen is for who has waited longest."""
+    if room.waiting:
+        _hand_over(room)
+    return not room.waiting and _is_taken(room, slot)
 
 
 def _hand_over(room: _Room) -> None:
