@@ -7,7 +7,7 @@ seal for their row, and which is opened when it is read. Whatever passes by the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +23,7 @@ from sqlalchemy.orm import (
     mapped_column,
     object_session,
 )
+from sqlalchemy.orm.attributes import instance_state
 from sqlalchemy.sql import operators
 
 from tenancy.context import require_tenant
@@ -192,6 +193,34 @@ def row_key_columns(table: Table) -> list[Column[Any]]:
     return [column for column in table.primary_key.columns if column.name != TENANT_KEY]
 
 
+def row_in(columns: Sequence[Column[Any]], values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the values of a row's key, each of the type in which the database will give it back.
+
+    Raises: EncryptionError - one is unknown, or of another type: what is sealed for "7" does not open for 7.
+    """
+    row = row_of(values)
+    if len(row) != len(columns):
+        raise EncryptionError(
+            f"{len(row)} values name a row whose key has {len(columns)}", hint="pass one for each column but tenant_id"
+        )
+    for column, value in zip(columns, row, strict=True):
+        wanted = _python_type(column)
+        if wanted is not None and not isinstance(value, wanted):
+            raise EncryptionError(
+                f"the key {column.name!r} of a row with sealed values is a {type(value).__name__}, not a "
+                f"{wanted.__name__}",
+                hint="convert it first: the value would not open for the key that the database gives back",
+            )
+    return row
+
+
+def _python_type(column: Column[Any]) -> type | None:
+    try:
+        return column.type.python_type
+    except NotImplementedError:  # a type of the program's own, which does not say
+        return None
+
+
 def label_of_column(column: Column[Any]) -> str:
     """Return what the values of an encrypted column are bound to."""
     kind = column.type
@@ -227,7 +256,7 @@ class _Shape:
                 f"{type(instance).__name__} belongs to tenant {owner!r}, but the scope is {tenant!r}",
                 hint="read and write encrypted values in the scope of their own tenant",
             )
-        return Place(tenant, self.label, row_of([getattr(instance, key) for key in self.row]))
+        return Place(tenant, self.label, row_in(self.row_columns, [getattr(instance, key) for key in self.row]))
 
 
 @lru_cache(maxsize=1024)
@@ -323,11 +352,16 @@ def _seal_new(mapper: Mapper[Any], _connection: object, target: Any) -> None:
 
 
 def _seal_changed(mapper: Mapper[Any], _connection: object, target: Any) -> None:
-    session = object_session(target)
+    """Seal what was assigned. Bytes that somebody has sealed must open here, or nobody could read them any more."""
+    session, before = object_session(target), instance_state(target).committed_state
     for shape, value in _values_of(mapper, target):
-        if value.data is None and value.clear is not None:
-            place = shape.place_in(target)
-            value.data = keyring_of(session).seal(cast("Session", session), value.clear, place)
+        if value.data is not None and (shape.key not in before or value.is_same(before[shape.key])):
+            continue
+        place, keyring = shape.place_in(target), keyring_of(session)
+        if value.clear is None:
+            value.clear = keyring.open(cast("Session", session), cast("bytes", value.data), place)
+        else:
+            value.data = keyring.seal(cast("Session", session), value.clear, place)
 
 
 def _give_key(shape: _Shape, target: Any) -> None:

@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Table, event, func, insert, inspect, select
+from sqlalchemy import Column, Connection, Table, event, func, insert, inspect, select
 from sqlalchemy.orm import Mapper, QueryableAttribute, Session, SessionTransaction, scoped_session, sessionmaker
 
 from tenancy.context import require_tenant
 from tenancy.encryption import ciphers
 from tenancy.encryption.ciphers import KEY_BYTES, Place
-from tenancy.encryption.columns import KEYRING, EncryptedType, SealedValue, column_of, label_of_column
+from tenancy.encryption.columns import (
+    KEYRING,
+    EncryptedType,
+    SealedValue,
+    column_of,
+    label_of_column,
+    row_in,
+    row_key_columns,
+)
 from tenancy.encryption.models import DataKeyMixin
 from tenancy.encryption.stores import KeyStore, Wrapped
 from tenancy.errors import EncryptionError, InvalidCiphertextError, KeyDestroyedError
@@ -123,7 +131,7 @@ class Keyring:
         attribute: `Model.column`. row: the id that the row will have; a tuple where its key is several columns.
         """
         column = column_of(attribute)
-        place = Place(require_tenant(), label_of_column(column), _row(row))
+        place = Place(require_tenant(), label_of_column(column), _row(column, row))
         clear = cast("EncryptedType", column.type).encode(value)
         return SealedValue(self.seal(session, clear, place), clear=clear)
 
@@ -132,7 +140,7 @@ class Keyring:
         column = column_of(attribute)
         if value.data is None:
             raise EncryptionError("the value was never sealed", hint="pass one that was read from the database")
-        clear = self.open(session, value.data, Place(require_tenant(), label_of_column(column), _row(row)))
+        clear = self.open(session, value.data, Place(require_tenant(), label_of_column(column), _row(column, row)))
         return cast("EncryptedType", column.type).decode(clear)
 
     # Keys -----------------------------------------------------------------------------------------
@@ -264,8 +272,8 @@ def _forget_uncommitted(session: Session, transaction: SessionTransaction) -> No
         session.info[_UNCOMMITTED].clear()
 
 
-def _row(row: Any) -> tuple[Any, ...]:
-    return row if isinstance(row, tuple) else (row,)
+def _row(column: Column[Any], row: Any) -> tuple[Any, ...]:
+    return row_in(row_key_columns(column.table), row if isinstance(row, tuple) else (row,))
 
 
 def _destroyed(tenant: UUID) -> KeyDestroyedError:
