@@ -13,13 +13,13 @@ from app.admin.blueprint import blueprint
 from app.admin.idempotency import answers_with_secret
 from app.admin.scopes import across_tenants
 from app.auth.desk import desk
-from app.errors import RowNotFoundError
+from app.errors import ForbiddenError, RowNotFoundError
 from app.openapi import answers
 from app.paging import Sorts
 from app.staff import keys, links, operations
 from app.staff.models import StaffAccount, StaffKey
 from app.staff.permissions import MATRIX, StaffPermission
-from app.staff.principals import check_reach, require_staff
+from app.staff.principals import StaffPrincipal, check_reach, require_staff
 from app.staff.schemas import (
     BecauseOf,
     KeyAnswer,
@@ -61,7 +61,7 @@ def list_staff(query: StaffQuery) -> StaffPage:
 @answers_with_secret
 def add_staff(json: NewStaff) -> tuple[StaffWithLink, int]:
     """Add somebody to the staff; give her the one-time link, by which she sets her password."""
-    check_reach(require_staff(), MATRIX[json.role])
+    check_reach(_herself(), MATRIX[json.role])
     person = operations.add_staff(email=json.email, role=json.role, reason=json.reason)
     link = _link_for(person.id, reason=json.reason)
     return StaffWithLink(**StaffMember.model_validate(person).model_dump(), **link.model_dump()), 201
@@ -81,7 +81,7 @@ def show_staff(staff_id: UUID) -> StaffMember:
 @answers(200, StaffMember, tag="staff")
 def change_staff(staff_id: UUID, json: StaffChange) -> StaffMember:
     """Give somebody another role; it counts at once, for her keys too."""
-    check_reach(require_staff(), MATRIX[json.role])
+    check_reach(_herself(), MATRIX[json.role])
     return StaffMember.model_validate(operations.change_role(staff_id, json.role, reason=json.reason))
 
 
@@ -98,6 +98,7 @@ def disable_staff(staff_id: UUID, json: BecauseOf) -> StaffMember:
 @answers(200, StaffMember, tag="staff")
 def enable_staff(staff_id: UUID, json: BecauseOf) -> StaffMember:
     """Let somebody in again."""
+    _herself()
     return StaffMember.model_validate(operations.enable_staff(staff_id, reason=json.reason))
 
 
@@ -107,6 +108,7 @@ def enable_staff(staff_id: UUID, json: BecauseOf) -> StaffMember:
 @answers_with_secret
 def make_password_link(staff_id: UUID, json: BecauseOf) -> tuple[LinkAnswer, int]:
     """Make a one-time link that sets somebody's password; it voids the one before."""
+    _herself()
     return _link_for(staff_id, reason=json.reason), 201
 
 
@@ -135,7 +137,7 @@ def list_api_keys(query: KeyQuery) -> KeyPage:
 @answers_with_secret
 def make_api_key(json: NewKeyBody) -> tuple[KeyWithSecret, int]:
     """Make an API key with permissions that you have yourself; its secret is shown this once."""
-    principal, wanted = require_staff(), frozenset(json.permissions)
+    principal, wanted = _herself(), frozenset(json.permissions)
     check_reach(principal, wanted)
     made = keys.make_key(
         principal.staff_id, name=json.name, permissions=wanted, expires_at=json.expires_at, reason=json.reason
@@ -158,6 +160,17 @@ def show_api_key(key_id: UUID) -> KeyAnswer:
 def revoke_api_key(key_id: UUID, json: BecauseOf) -> KeyAnswer:
     """Stop an API key at once, for good."""
     return KeyAnswer.model_validate(keys.revoke_key(key_id, reason=json.reason))
+
+
+def _herself() -> StaffPrincipal:
+    """Return the person who asks. A key lets nobody in: whom it let in would stay when the key has ended.
+
+    Raises: ForbiddenError
+    """
+    principal = require_staff()
+    if principal.role is None:
+        raise ForbiddenError("An API key lets nobody in, and makes no keys: sign in as a person.")
+    return principal
 
 
 def _found(row: Row | None) -> Row:

@@ -282,15 +282,16 @@ def test_staff_is_managed_by_owners_only(app: Flask, role: StaffRole) -> None:
     assert codes(staffer.patch(f"/staff/{staffer.id}", json={"role": "owner", **REASON})) == (403, "forbidden")
 
 
-def test_key_gives_nobody_a_role_beyond_its_own_permissions(app: Flask) -> None:
+def test_key_adds_nobody_and_gives_no_role(app: Flask) -> None:
+    """Whoever it let in would stay when the key has ended."""
     program = key_client(app, StaffPermission.STAFF_MANAGE, *MATRIX[StaffRole.READ_ONLY])
-    email = new_email()
+    colleague = staff_client(app, StaffRole.SUPPORT)
 
-    refused = program.post("/staff", json={"email": email, "role": "owner", **REASON})
-    given = program.post("/staff", json={"email": email, "role": "read_only", **REASON})
+    added = program.post("/staff", json={"email": new_email(), "role": "read_only", **REASON})
+    given = program.patch(f"/staff/{colleague.id}", json={"role": "read_only", **REASON})
 
-    assert codes(refused) == (403, "forbidden")
-    assert given.status_code == 201
+    assert [codes(added), codes(given)] == [(403, "forbidden")] * 2
+    assert program.post(f"/staff/{colleague.id}/disable", json=REASON).status_code == 200
 
 
 def test_staff_is_listed_page_by_page(app: Flask, ana: Staffer) -> None:
