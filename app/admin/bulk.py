@@ -126,6 +126,7 @@ def start_bulk(json: BulkOrder) -> tuple[RunAnswer, int, dict[str, str]]:
         json.status,
         token=json.token,
         reason=json.reason,
+        undoes_deletions=StaffPermission.TENANTS_DELETE in require_staff().permissions,
         then=lambda session, run_id: enqueue_platform(session, carry_on_run, run_id=str(run_id)),
     )
     found = RunAnswer.of(bulk.outcome(registrar(), run_id))

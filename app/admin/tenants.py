@@ -224,5 +224,6 @@ def cancel_deletion(tenant_id: UUID, json: BecauseOf) -> TenantDetail:
 def _moved(tenant_id: UUID, to: Status, *, reason: str) -> TenantDetail:
     if to is Status.DELETING:
         check_reach(require_staff(), frozenset({StaffPermission.TENANTS_DELETE}))
-    operations.change_status(registrar(), tenant_id, to, reason=reason)
+    may_delete = StaffPermission.TENANTS_DELETE in require_staff().permissions
+    operations.change_status(registrar(), tenant_id, to, reason=reason, undoes_deletion=may_delete)
     return _detail(tenant_id, reason="admin API: show the new status")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.audit.actors import require_actor
 from app.audit.entries import record_platform
-from app.errors import InvalidInputError, ProblemError, RowNotFoundError
+from app.errors import ForbiddenError, InvalidInputError, ProblemError, RowNotFoundError
 from app.tenants.models import BulkItem, BulkRun, BulkState, Tenant
 from app.tenants.operations import change_status
 from app.tenants.registrar import Registrar
@@ -90,11 +90,13 @@ def start_run(
     *,
     token: str,
     reason: str,
+    undoes_deletions: bool = True,
     then: Callable[[PlatformSession, UUID], object] | None = None,
 ) -> UUID:
     """Note a run over the tenants that were looked at; `carry_on` does it.
 
-    token: of the preview. then: called in the same transaction with the run's id, such as to ask for a job.
+    token: of the preview. undoes_deletions: whether whoever asks may take a scheduled deletion back.
+    then: called in the same transaction with the run's id, such as to ask for a job.
     Raises: BulkChangedError - other tenants match by now; nothing is noted.
     """
     with registrar.on_staff_tables(reason=reason) as staff:
@@ -105,7 +107,10 @@ def start_run(
                 f"Other tenants match than were looked at: {found.changed} would change now. Look again first.",
                 members={"changed": found.changed, "refused": found.refused},
             )
-        targets = [tenant_id for tenant_id, _slug, _status in _targets(staff, wanted, to)]
+        rows = list(_targets(staff, wanted, to))
+        if not undoes_deletions and any(status == Status.DELETING for _tenant_id, _slug, status in rows):
+            raise ForbiddenError("Some of these are to be deleted, and to take that back is not among what you may do.")
+        targets = [tenant_id for tenant_id, _slug, _status in rows]
         run = BulkRun(to_status=to.value, wanted=_as_json(wanted), reason=reason, actor_label=require_actor().label)
         staff.add(run)
         staff.flush()

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.audit.actors import require_actor
 from app.audit.entries import record
-from app.errors import InvalidInputError, TakenError
+from app.errors import ForbiddenError, InvalidInputError, TakenError
 from app.tenants.models import ProvisioningStep, ReservedSlug, StepState, Tenant, Transition
 from app.tenants.registrar import Registrar, locked_tenant
 from app.tenants.slugs import refuse_unusable_slug, slug_is_held
@@ -25,11 +25,15 @@ log = logging.getLogger(__name__)
 _LONGEST_REASON = 500
 
 
-def change_status(registrar: Registrar, tenant_id: UUID, to: Status, *, reason: str) -> TenantRecord:
+def change_status(
+    registrar: Registrar, tenant_id: UUID, to: Status, *, reason: str, undoes_deletion: bool = True
+) -> TenantRecord:
     """Take a tenant from its status to another one; every process obeys within a second.
 
     to: `deleting` schedules the deletion after the usual grace; from there, the former status undoes it.
-    Raises: InvalidTransitionError - that cannot follow, or somebody was faster. RowNotFoundError - no such tenant.
+    undoes_deletion: whether whoever asks may do that.
+    Raises: ForbiddenError - she may not. InvalidTransitionError - that cannot follow, or somebody was faster.
+    RowNotFoundError - no such tenant.
     """
     if to is Status.DELETING:
         return schedule_deletion(registrar, tenant_id, reason=reason)
@@ -38,6 +42,8 @@ def change_status(registrar: Registrar, tenant_id: UUID, to: Status, *, reason: 
         tenant = locked_tenant(session, tenant_id)
         was = Status(tenant.status)
         _check(tenant, to)
+        if was is Status.DELETING and not undoes_deletion:
+            raise ForbiddenError("A deletion is scheduled, and to take that back is not among what you may do.")
         if was is Status.PENDING:
             _refuse_unready(session, tenant)
         tenant.former_status = tenant.erase_after = None
