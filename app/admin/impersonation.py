@@ -9,6 +9,7 @@ from flask import current_app
 
 from app.admin.access import staff_may
 from app.admin.blueprint import blueprint
+from app.admin.idempotency import answers_with_secret
 from app.admin.scopes import in_tenant
 from app.auth.desk import desk
 from app.errors import ForbiddenError, InvalidInputError, RowNotFoundError
@@ -34,6 +35,7 @@ def list_impersonations(row_id: UUID) -> ImpersonationList:
 @blueprint.post("/tenants/<uuid:row_id>/impersonations")
 @staff_may(StaffPermission.IMPERSONATE)
 @answers(201, BegunImpersonation, tag="impersonation")
+@answers_with_secret
 def begin_impersonation(row_id: UUID, json: NewImpersonation) -> tuple[BegunImpersonation, int]:
     """Act as a member: for reading, or for writing where `tenants.write` is yours too.
 
