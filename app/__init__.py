@@ -32,7 +32,8 @@ from app.keys import cli as keys_cli
 from app.keys import masters
 from app.members import invitations, owners
 from app.members import routes as member_routes
-from app.observability import logs
+from app.observability import health, logs
+from app.observability import routes as observability_routes
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
 from app.queue import asking
@@ -91,6 +92,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     caches.init_app(app, settings)
     storage.init_app(app, settings)
+    health.init_app(app, settings, database, directory)
 
     tenancy = _tenancy(settings, database, directory, desk)
     tenancy.init_app(app)
@@ -114,6 +116,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         cards_routes.blueprint,
         tenants_routes.blueprint,
         openapi.blueprint,
+        observability_routes.blueprint,
     ):
         app.register_blueprint(blueprint)
     pages.init_app(app, settings, logins)
@@ -128,6 +131,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 def close_app(app: Flask) -> None:
     """Stop the directory's listener and close the connections; for tests and for the end of a program."""
     security.close_app(app)
+    health.close_app(app)
     desk: Desk = app.extensions[EXTENSION]
     if isinstance(desk.directory, SQLDirectory):
         desk.directory.close()

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] | None = Field(
         None, description="`json` or `console`, for people; unset is `json` in production and `console` in development."
     )
+    health_timeout_s: float = Field(
+        2.0, ge=0.1, le=30, description="How long the parts may take to answer a question after health, in seconds."
+    )
     sql_comments: bool = Field(
         False, description="Put tenant, request and route into each statement, for the server's own logs; costs CPU."
     )
