@@ -113,8 +113,15 @@ BEGIN
     IF bound IS NULL THEN
         RAISE insufficient_privilege USING MESSAGE = 'no tenant is bound to this transaction';
     END IF;
+    -- Whoever asks, by whatever way: a job that a worker cannot even read would stop it, for all tenants.
+    IF jsonb_typeof(p_args) IS DISTINCT FROM 'object' OR octet_length(p_args::text) > 262144
+        OR p_task IS NULL OR length(p_task) > 100 OR length(p_once) > 300
+        OR p_scheduled_at NOT BETWEEN now() - interval '10 years' AND now() + interval '10 years'
+    THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'this is no job that could be run';
+    END IF;
     INSERT INTO procrastinate_jobs (queue_name, task_name, priority, queueing_lock, args, scheduled_at, tenant)
-    VALUES ('default', p_task, p_priority, bound::text || ':' || p_once, p_args, p_scheduled_at, bound)
+    VALUES ('default', p_task, p_priority, bound::text || ':' || p_once, p_args - 'lost', p_scheduled_at, bound)
     ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
     RETURNING id INTO added;
     RETURN added;
