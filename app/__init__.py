@@ -30,6 +30,7 @@ from app.impersonation import routes as impersonation_routes
 from app.jobs import TASKS
 from app.keys import cli as keys_cli
 from app.keys import masters
+from app.limits import calls, rates, sign_ins
 from app.members import invitations, owners
 from app.members import routes as member_routes
 from app.observability import health, logs
@@ -99,6 +100,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     http.init_app(app, settings)
     logins = cookies.init_app(app, settings)
     guard.init_app(app, logins)
+    sign_ins.init_app(app, settings)
+    calls.init_app(app, rates.init_app(app, settings, database))
     stats.init_app(app, settings)
     app.cli.add_command(keys_cli.keys)
     app.cli.add_command(audit_cli.audit)
@@ -133,6 +136,7 @@ def close_app(app: Flask) -> None:
     security.close_app(app)
     health.close_app(app)
     desk: Desk = app.extensions[EXTENSION]
+    calls.close_app(app, desk.database)
     if isinstance(desk.directory, SQLDirectory):
         desk.directory.close()
     desk.database.close()

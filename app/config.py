@@ -157,6 +157,19 @@ class Settings(BaseSettings):
         None, description="`redis://…` or `rediss://…` of a cache that all processes share; unset keeps one in each."
     )
 
+    rate_limit_url: SecretStr | None = Field(
+        None, description="`redis://…` or `rediss://…` that rate limits are counted in; unset counts in PostgreSQL."
+    )
+    rate_limit_fallback: Literal["postgres", "refuse"] = Field(
+        "postgres", description="What counts while that server is away: PostgreSQL, or nothing, and calls are a 503."
+    )
+    sign_in_attempts: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="Wrong passwords for one account from one address in 15 minutes; ten times that for either alone.",
+    )
+
     deletion_grace_days: int = Field(
         30,
         ge=0,
@@ -226,7 +239,7 @@ class Settings(BaseSettings):
             raise ValueError("name a folder of this machine: file:///var/lib/crm/files")
         return value
 
-    @field_validator("cache_url")
+    @field_validator("cache_url", "rate_limit_url")
     @classmethod
     def _known_cache(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss"):

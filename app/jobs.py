@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.audit import jobs as audit_jobs
 from app.files import jobs as file_jobs
 from app.keys import jobs as key_jobs
+from app.limits import jobs as limit_jobs
 from app.queue import upkeep
 from app.queue.tasks import PlatformTask, Task
 from app.staff import jobs as staff_jobs
@@ -15,6 +16,7 @@ TASKS: tuple[Task | PlatformTask, ...] = (
     upkeep.sweep_parked,
     upkeep.remove_old,
     file_jobs.tidy_files,
+    limit_jobs.sweep_windows,
     audit_jobs.retain,
     staff_jobs.remove_spent_rows,
     tenant_jobs.erase_due,

@@ -60,6 +60,7 @@ def make_settings(database: Database, tmp_path_factory: pytest.TempPathFactory) 
 
     def make(**given: Any) -> Settings:
         cheap = {"argon2_time_cost": 1, "argon2_memory_kib": 8, "argon2_parallelism": 1}
+        cheap |= {"sign_in_attempts": 100_000}  # the tests of one run share an address
         shared = {"storage_url": files, "jwt_keys": KEYS, "jwt_signing_kid": "dev"}
         return development_settings(
             database_url=database.url(ROLES.app),

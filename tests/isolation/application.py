@@ -21,6 +21,7 @@ def settings_for(url: str) -> Settings:
         argon2_time_cost=1,
         argon2_memory_kib=8,
         argon2_parallelism=1,
+        sign_in_attempts=100_000,
     )
 
 
