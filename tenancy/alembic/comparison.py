@@ -92,7 +92,8 @@ class Comparison:
     def _comes_with_column(self, key: Key, grant: Grant) -> bool:
         table = self.wanted[key]
         is_narrow = grant.role == self.installation.roles.app and table.app_update is not None
-        return grant.privilege == "UPDATE" and grant.column not in self.columns[key] and not is_narrow
+        has_others = not self.columns[key].isdisjoint(table.update)  # by which to tell who may update it
+        return grant.privilege == "UPDATE" and grant.column not in self.columns[key] and has_others and not is_narrow
 
     def was(self, key: Key) -> dict[str, tuple[str, ...] | None]:
         """Return what a downgrade restores: columns that lookups read, and a narrower list for the app role.

@@ -245,20 +245,22 @@ def force_sql(table: str, *, forced: bool) -> str:
 def grant_added_column_sql(table: str, column: str, roles: Roles, *, schema: str | None = None) -> str:
     """Return a block that extends the UPDATE grants of a guarded table to a column just added.
 
-    A role gets the column if it may update every other column outside the key, so a registry's narrow
-    grant stays narrow. A table that is not guarded is left alone.
+    A role gets the column if there are others outside the key and it may update all of them, so a registry's narrow
+    grant stays narrow, and a table that was nothing but its key stays closed. One that is not guarded is left alone.
     """
     name, quoted = qualified(table, schema), quote(column)
     return (
         "DO $tenancy$ DECLARE runtime text; BEGIN\n"
         f"  IF EXISTS (SELECT FROM pg_policy WHERE polrelid = '{name}'::regclass AND polname = 'tenancy_guard') THEN\n"
         f"    FOREACH runtime IN ARRAY ARRAY['{roles.app}', '{roles.platform}'] LOOP\n"
-        "      IF NOT EXISTS (\n"
-        "        SELECT FROM pg_attribute a WHERE a.attrelid = "
-        f"'{name}'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> '{column}'\n"
+        "      IF (\n"
+        "        SELECT bool_and(has_column_privilege(runtime, a.attrelid, a.attnum, 'UPDATE')) FROM pg_attribute a "
+        f"WHERE a.attrelid = '{name}'::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> '{column}'\n"
         "          AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisprimary"
         " AND a.attnum = ANY (i.indkey))\n"
-        "          AND NOT has_column_privilege(runtime, a.attrelid, a.attnum, 'UPDATE')) THEN\n"
+        "          AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = a.attrelid AND p.polname ="
+        " 'tenancy_isolation'\n"
+        "           AND starts_with(pg_get_expr(p.polqual, p.polrelid), '(' || quote_ident(a.attname) || ' ='))) THEN\n"
         f"        EXECUTE 'GRANT UPDATE ({quoted}) ON {name} TO ' || quote_ident(runtime);\n"
         "      END IF;\n"
         "    END LOOP;\n"
