@@ -72,6 +72,7 @@ def limit_grants(*, app: Sequence[Privilege], platform: Sequence[Privilege] = EV
     """Grant the runtime roles less than everything on a tenant table: `app=("SELECT", "INSERT")` is append-only.
 
     What a tenant may read but not decide, such as its limits, is `app=("SELECT",)`: platform staff write it.
+    A foreign key that would delete or blank what a role may not is refused, unless its `info` has `past_limits`.
     app, platform: of SELECT, INSERT, UPDATE, DELETE; SELECT always, for rows that nobody reads prove nothing.
     Raises: ModelError - a privilege is unknown, or SELECT is missing.
     """

@@ -146,7 +146,7 @@ def faults_of(table: Table) -> Iterator[str]:
             if TENANT_KEY not in constraint.columns and not _spans_tenants(mark, constraint):
                 yield f"{type(constraint).__name__} on {_columns(table, constraint)} leaves tenant_id out"
         elif isinstance(constraint, ForeignKeyConstraint):
-            yield from _foreign_key_faults(table, constraint)
+            yield from _foreign_key_faults(table, mark, constraint)
     for index in table.indexes:
         if index.unique and TENANT_KEY not in index.columns and not _spans_tenants(mark, index):
             yield f"unique index on {_columns(table, index)} leaves tenant_id out"
@@ -157,7 +157,7 @@ def _spans_tenants(mark: TableMark, key: Constraint | Index) -> bool:
     return mark.kind == "registry" or bool(key.info.get("across_tenants"))
 
 
-def _foreign_key_faults(table: Table, constraint: ForeignKeyConstraint) -> Iterator[str]:
+def _foreign_key_faults(table: Table, mark: TableMark, constraint: ForeignKeyConstraint) -> Iterator[str]:
     try:
         target = constraint.referred_table
     except SQLAlchemyError:
@@ -168,6 +168,18 @@ def _foreign_key_faults(table: Table, constraint: ForeignKeyConstraint) -> Itera
     pairs = {(element.parent.name, element.column.name) for element in constraint.elements}
     if (TENANT_KEY, TENANT_KEY) not in pairs:
         yield f"foreign key on {_columns(table, constraint)} does not carry tenant_id to {target.name!r}"
+    # The server does it with the owner's rights, whatever the role that deletes may do here.
+    done = {"CASCADE": "DELETE", "SET": "UPDATE"}.get((constraint.ondelete or "").upper().partition(" ")[0])
+    above = mark_of(target)
+    if done is None or above is None or constraint.info.get("past_limits"):
+        return
+    deleting = {"app": above.app if above.kind != "registry" else (), "platform": above.platform}
+    for role, below in (("app", mark.app), ("platform", mark.platform)):
+        if "DELETE" in deleting[role] and done not in below:
+            yield (
+                f"foreign key on {_columns(table, constraint)} lets the {role} role {done} here by a DELETE on "
+                f"{target.name!r}, past limit_grants; if that is meant, say info={{'past_limits': True}}"
+            )
 
 
 def _columns(

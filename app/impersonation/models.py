@@ -26,8 +26,9 @@ class Impersonation(TenantTable, Timestamped, Base):
 
     __tablename__ = "impersonations"
     __table_args__ = (
-        TenantForeignKey("member_id", "members", ondelete="CASCADE"),
-        TenantForeignKey("sign_in_id", "sign_ins", ondelete="CASCADE"),
+        # They end with the sign-in; that they were is in the audit.
+        TenantForeignKey("member_id", "members", ondelete="CASCADE", info={"past_limits": True}),
+        TenantForeignKey("sign_in_id", "sign_ins", ondelete="CASCADE", info={"past_limits": True}),
         TenantUnique("sign_in_id"),
         TenantIndex("created_at"),
         TenantIndex("member_id"),

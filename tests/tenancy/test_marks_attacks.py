@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import psycopg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid
 
-from tenancy.tables import TENANT_KEY, limit_grants, platform_table, staff_table
+from tenancy.errors import ModelError
+from tenancy.tables import (
+    TENANT_KEY,
+    TenantForeignKey,
+    check_metadata,
+    limit_grants,
+    platform_table,
+    staff_table,
+    tenant_column,
+)
 from tests.conftest import ROLES, Database
 from tests.tenancy.migrations import Project
 
@@ -82,3 +93,52 @@ def test_added_column_has_the_grants_of_its_model_at_once(project: Project) -> N
         "settings": (True, True),
     }
     project.check(later)
+
+
+def orders(ondelete: str | None, **options: Any) -> MetaData:
+    """Receipts that nobody may remove or change, and the orders they belong to."""
+    metadata = MetaData()
+    Table("orders", metadata, tenant_column(), Column("id", Uuid, primary_key=True))
+    receipts = Table(
+        "receipts",
+        metadata,
+        tenant_column(),
+        Column("id", Uuid, primary_key=True),
+        Column("order_id", Uuid),
+        TenantForeignKey("order_id", "orders", ondelete=ondelete, **options),
+    )
+    limit_grants(app=("SELECT", "INSERT"), platform=("SELECT", "INSERT", "DELETE"))(receipts)
+    return metadata
+
+
+@pytest.mark.parametrize(("ondelete", "done"), [("CASCADE", "DELETE"), ("SET NULL", "UPDATE"), ("cascade", "DELETE")])
+def test_foreign_key_that_does_what_the_role_may_not_is_refused(ondelete: str, done: str) -> None:
+    with pytest.raises(ModelError, match=f"lets the app role {done} here by a DELETE on 'orders'"):
+        check_metadata(orders(ondelete))
+
+
+@pytest.mark.parametrize(
+    ("ondelete", "options"), [(None, {}), ("RESTRICT", {}), ("CASCADE", {"info": {"past_limits": True}})]
+)
+def test_foreign_key_that_keeps_to_the_limits_or_says_so_is_taken(
+    ondelete: str | None, options: dict[str, Any]
+) -> None:
+    check_metadata(orders(ondelete, **options))
+
+
+def test_deleted_order_takes_its_receipt_along_where_that_was_said(tmp_path: Path, empty_database: Database) -> None:
+    """Why it is refused: the server does it with the owner's rights."""
+    tenant = UUID(int=1)
+    project = Project(tmp_path, empty_database)
+    project.generate(orders("CASCADE", info={"past_limits": True}))
+    project.upgrade()
+    with project.database.connect(ROLES.app) as app:
+        app.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant)])
+        app.execute("INSERT INTO orders VALUES (%s, %s)", [tenant, tenant])
+        app.execute("INSERT INTO receipts VALUES (%s, %s, %s)", [tenant, tenant, tenant])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), app.transaction():
+            app.execute("DELETE FROM receipts")
+
+        app.execute("DELETE FROM orders")
+
+        assert app.execute("SELECT count(*) FROM receipts").fetchone() == (0,)
