@@ -33,7 +33,7 @@ from app.keys import masters
 from app.limits import calls, rates, sign_ins
 from app.members import invitations, owners
 from app.members import routes as member_routes
-from app.observability import health, logs
+from app.observability import health, logs, metrics, statements
 from app.observability import routes as observability_routes
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
@@ -76,6 +76,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     invitations.init_app(app, settings)
     impersonation_limits.init_app(app, settings)
     database = open_database(settings)
+    statements.init_app(settings, database)
     security.init_app(app, database)
     audit_jobs.init_app(app, settings)
     masters.init_app(app, settings, database)
@@ -94,6 +95,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     caches.init_app(app, settings)
     storage.init_app(app, settings)
     health.init_app(app, settings, database, directory)
+    metrics.init_app(app, settings, database, directory, keyring=masters.keyring(app), standings=standings)
 
     tenancy = _tenancy(settings, database, directory, desk)
     tenancy.init_app(app)

@@ -168,6 +168,11 @@ class Budgets:
             room = self._rooms.get(tenant)
             return 0 if room is None else len(room.taken)
 
+    def waiting(self) -> int:
+        """Return how many transactions wait for a slot in this process."""
+        with self._lock:
+            return sum(len(room.waiting) for room in self._rooms.values())
+
     def enter_at_once(self, tenant: UUID) -> Slot | None:
         """Return a slot for a transaction that cannot wait; None when the tenant has no budget.
 

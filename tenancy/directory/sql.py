@@ -61,6 +61,7 @@ class SQLDirectory:
         self._listen_url = listen_url
         self._engine: Engine | None = None
         self._is_closed = False
+        self.lookups = 0  # made at the database by this process, for a gauge
         self._become_ready()
         forked = weakref.WeakMethod(self._forked)
         os.register_at_fork(after_in_child=lambda: (restart := forked()) and restart())
@@ -118,6 +119,7 @@ class SQLDirectory:
             leads = flight is None
             if flight is None:
                 flight = self._flights[reference] = Future()
+                self.lookups += 1
         if not leads:
             try:
                 return flight.result(self._wait_s)
