@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import event, select
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app import mail
@@ -15,6 +15,7 @@ from app.members import invitations
 from app.members.models import Invitation
 from app.members.permissions import Role
 from app.tenants.models import Tenant
+from tenancy.context import require_tenant
 from tenancy.tables import new_id
 
 
@@ -29,7 +30,7 @@ def owner_inviter(settings: Settings) -> Callable[[Session, str], None]:
         Raises: MailUnavailableError - no mail can go out.
         """
         invitations.check_mail()
-        slug = session.scalars(select(Tenant.slug)).one()
+        slug = session.get_one(Tenant, require_tenant()).slug  # who provisions it has read it
         token = invitations.new_token()
         invitation = Invitation(
             id=new_id(),

@@ -49,7 +49,7 @@ def create(
     reason: str,
 ) -> None:
     """Create a tenant called NAME, and take every step that makes it ready."""
-    with _as_operator("tenants create"):
+    with _as_operator("tenants create"), registrar().at_work(reason=reason):
         made = create_tenant(
             registrar(),
             name=name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,13 +12,13 @@ from uuid import UUID
 from flask import current_app
 from sqlalchemy.orm import Session
 
-from app.audit.actors import require_actor
+from app.audit.actors import ActorKind, require_actor
 from app.config import Settings
 from app.db import Database
 from app.errors import RowNotFoundError
 from app.tenants.dns import SystemTexts, Texts
 from app.tenants.models import Tenant
-from tenancy.context import platform_scope, tenant_scope
+from tenancy.context import current_scope, platform_scope, tenant_scope
 from tenancy.directory import Directory
 from tenancy.session import PlatformSession, TenantSession
 
@@ -67,6 +67,19 @@ class Registrar:
     texts: Texts
     hooks: Hooks
 
+    def at_work(self, *, reason: str) -> AbstractContextManager[None]:
+        """Act for the platform in the current actor's name: one entry in its log for all that is done inside.
+
+        What is done inside for another reason, or by another actor, has an entry of its own.
+        Raises: RuntimeError - nobody is named as acting.
+        """
+        actor, scope = _named(), current_scope()
+        if scope is not None and scope.tenant is None and scope.account is None and scope.platform is not None:
+            outer = scope.platform
+            if (outer.actor, outer.reason, outer.reads_only) == (actor, reason, True):
+                return nullcontext()
+        return platform_scope(actor=actor, reason=reason)
+
     @contextmanager
     def in_tenant(self, tenant_id: UUID, *, reason: str, account_id: UUID | None = None) -> Iterator[TenantSession]:
         """Open a transaction of the platform in one tenant, in the current actor's name; commit it at the end.
@@ -75,7 +88,7 @@ class Registrar:
         Raises: RuntimeError - nobody is named as acting.
         """
         with (
-            platform_scope(actor=_named(), reason=reason),
+            self.at_work(reason=reason),
             tenant_scope(tenant_id, account=account_id),
             self.database.staff_sessions(expire_on_commit=False) as session,
             session.begin(),
@@ -112,7 +125,8 @@ def locked_tenant(session: Session, tenant_id: UUID) -> Tenant:
 
 def _named() -> str:
     actor = require_actor()
-    return f"{actor.kind}:{actor.label}"
+    # What names the scope is kept for good: of a tenant's people it has the id, and no address.
+    return f"{actor.kind}:{actor.id if actor.kind is ActorKind.ACCOUNT else actor.label}"
 
 
 def open_registrar(

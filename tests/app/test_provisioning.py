@@ -13,6 +13,7 @@ from flask import Flask
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
+from app.audit.actors import Actor, ActorKind, acting_as
 from app.errors import InvalidInputError, ProblemError
 from app.tenants.operations import suspend
 from app.tenants.provisioning import STEPS, Progress, Step, create_tenant, provision
@@ -263,22 +264,45 @@ def test_slug_in_use_is_refused_also_in_another_case(registrar: Registrar) -> No
     assert (refused.value.code, refused.value.kind) == (409, "taken")
 
 
-def test_tenant_takes_few_statements(app: Flask) -> None:
-    registrar, statements = registrar_of(app), list[str]()
-    with as_staff():
-        provision(registrar, new_tenant(registrar).id, reason=WHY)  # connects, and opens what is opened once
+def test_tenant_with_an_owner_takes_13_statements_in_two_transactions(app: Flask) -> None:
+    registrar, statements, commits = registrar_of(app), list[str](), list[object]()
+    with app.app_context(), as_staff():  # connects, and opens what is opened once
+        provision(registrar, new_tenant(registrar, owner_email="olivia@initech.test").id, reason=WHY)
 
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         statements.append(statement)
 
-    event.listen(registrar.database.platform_engine, "before_cursor_execute", note)
-    try:
-        with as_staff():
-            provision(registrar, new_tenant(registrar).id, reason=WHY)
-    finally:
-        event.remove(registrar.database.platform_engine, "before_cursor_execute", note)
+    def note_commit(connection: object) -> None:
+        commits.append(connection)
 
-    assert 5 < len(statements) <= 30, "\n".join(statements)
+    engine = registrar.database.platform_engine
+    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "commit", note_commit)
+    try:
+        with app.app_context(), as_staff(), registrar.at_work(reason=WHY):
+            provision(registrar, new_tenant(registrar, owner_email="olivia@initech.test").id, reason=WHY)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "commit", note_commit)
+
+    assert (len(statements), len(commits)) == (13, 2), "\n".join(statements)
+
+
+def test_work_for_one_reason_is_one_entry_in_the_platforms_log(app: Flask, truth: Truth) -> None:
+    registrar, why, other = registrar_of(app), f"because of {new_id()}", f"because of {new_id()}"
+
+    def entries(reason: str) -> Any:
+        return truth.execute("SELECT count(*) FROM tenancy.platform_session WHERE reason = %s", [reason]).fetchone()
+
+    with as_staff(), registrar.at_work(reason=why):
+        made = [new_tenant(registrar, reason=why) for _ in range(2)]
+        for tenant in made:
+            provision(registrar, tenant.id, reason=why)
+        suspend(registrar, made[0].id, reason=other)
+        with acting_as(Actor(ActorKind.SYSTEM, "night", "night")):
+            suspend(registrar, made[1].id, reason=why)
+
+    assert (entries(why), entries(other)) == ((2,), (1,))
 
 
 @pytest.mark.parametrize(("with_examples", "is_filled"), [(True, True), (False, False)])
