@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from sqlalchemy import event
+from sqlalchemy.orm import ORMExecuteState, Session
+
 from app.audit.actors import Actor, require_actor
 from app.auth.desk import desk
 from app.errors import RowNotFoundError
 from app.tenants.models import Tenant
+from app.tenants.states import InvalidTransitionError, Status
 from tenancy.context import platform_scope, tenant_scope
 from tenancy.session import PlatformSession, TenantSession
 
@@ -21,7 +25,8 @@ from tenancy.session import PlatformSession, TenantSession
 def in_tenant(tenant_id: UUID, *, reason: str) -> Iterator[TenantSession]:
     """Act in one tenant as the current actor; what the block writes is committed at its end, or not at all.
 
-    Raises: RowNotFoundError - there is no such tenant.
+    Raises: RowNotFoundError - there is no such tenant. InvalidTransitionError - something is written, and the tenant
+    is erased.
     """
     with (
         platform_scope(actor=name_of(require_actor()), reason=reason),
@@ -30,8 +35,13 @@ def in_tenant(tenant_id: UUID, *, reason: str) -> Iterator[TenantSession]:
         desk().database.staff_sessions(expire_on_commit=False) as session,
         session.begin(),
     ):
-        if session.get(Tenant, tenant_id) is None:
+        tenant = session.get(Tenant, tenant_id)
+        if tenant is None:
             raise RowNotFoundError
+        if tenant.status == Status.DELETED:
+            # Nothing is left of it, and that is certified.
+            event.listen(session, "before_flush", _refuse_flush)
+            event.listen(session, "do_orm_execute", _refuse_change)
         yield session
 
 
@@ -55,6 +65,15 @@ def on_staff_tables(*, reason: str) -> Iterator[PlatformSession]:
         session.begin(),
     ):
         yield session
+
+
+def _refuse_flush(_session: Session, _context: object, _instances: object) -> None:
+    raise InvalidTransitionError("The tenant is erased: nothing can be kept for it.", status=Status.DELETED, allowed=())
+
+
+def _refuse_change(state: ORMExecuteState) -> None:
+    if state.is_insert or state.is_update or state.is_delete:
+        _refuse_flush(state.session, None, None)
 
 
 def name_of(actor: Actor) -> str:

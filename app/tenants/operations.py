@@ -108,12 +108,16 @@ def cancel_deletion(registrar: Registrar, tenant_id: UUID, *, reason: str) -> Te
 def change_slug(registrar: Registrar, tenant_id: UUID, slug: str, *, reason: str) -> TenantRecord:
     """Give a tenant another slug. The old one stays reserved, so that links to it lead to nobody else.
 
-    Raises: InvalidInputError - it is no slug. TakenError - it is in use, or reserved. RowNotFoundError
+    Raises: InvalidInputError - it is no slug. TakenError - it is in use, or reserved. RowNotFoundError.
+    InvalidTransitionError - the tenant is erased.
     """
     _check_reason(reason)
     wanted = refuse_unusable_slug(slug)
     with registrar.in_tenant(tenant_id, reason=reason) as session:
-        old = locked_tenant(session, tenant_id).slug
+        tenant = locked_tenant(session, tenant_id)
+        old = tenant.slug
+        if tenant.status == Status.DELETED:
+            raise InvalidTransitionError("The tenant is erased.", status=Status.DELETED, allowed=())
     if old == wanted:
         raise InvalidInputError.of("slug", "the tenant has this slug already")
     # First and apart: staff's own tables are written for no tenant. Left over from a failure it does no harm.
