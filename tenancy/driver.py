@@ -8,7 +8,6 @@ they have no parameters: psycopg would otherwise send those by the simple protoc
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -16,6 +15,7 @@ from contextlib import (
     ExitStack,
     asynccontextmanager,
     contextmanager,
+    nullcontext,
 )
 from typing import Any, Self
 
@@ -26,26 +26,10 @@ from tenancy.errors import ConfigurationError, ScopeError, StatementRefusedError
 from tenancy.flights import AsyncFlight, Flight, Message, send_ahead
 from tenancy.placeholders import RememberedQuery
 from tenancy.positions import COMMIT, POSITION_SQL, Write
-from tenancy.transactions import TransactionState
+from tenancy.statements import releases, rolls_back_to
+from tenancy.transactions import Statement, TransactionState
 
-_ROLLBACK_TO = re.compile(
-    r'\s*ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE
-)
-_RELEASE = re.compile(r'\s*RELEASE\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE)
-
-
-def _rolls_back_to(query: Any) -> bool:
-    """Tell whether a statement is ROLLBACK TO SAVEPOINT and nothing more, which must not share a pipeline.
-
-    psycopg forgets its prepared statements when it reads the answer, and tells the server to forget them after the
-    statement it sends next. From a pipeline the answer is read too late for that, and what the next statement
-    prepares would be forgotten by the server alone.
-    """
-    return isinstance(query, str) and _ROLLBACK_TO.fullmatch(query) is not None
-
-
-def _releases(query: Any) -> bool:
-    return isinstance(query, str) and _RELEASE.fullmatch(query) is not None
+_OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
 
 def _admit(state: TransactionState, query: Any) -> Sequence[Message]:
@@ -57,7 +41,7 @@ def _admit(state: TransactionState, query: Any) -> Sequence[Message]:
     try:
         return state.admit(query)
     except ScopeError:
-        if state.has_begun and (_rolls_back_to(query) or _releases(query)):
+        if state.has_begun and (rolls_back_to(query) or releases(query)):
             return ()
         raise
 
@@ -84,7 +68,7 @@ class TenantCursor(psycopg.Cursor[Any]):
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = self._conn
         opening = _admit(connection.state, query)
-        if not opening and (params or _rolls_back_to(query)):
+        if not opening and (params or rolls_back_to(query)):
             return super().execute(query, params, **options)
         with connection.flight() as flight:
             send_ahead(flight, opening)
@@ -179,27 +163,44 @@ class TenantConnection(psycopg.Connection[Any]):
                 self.state.ended()
                 self.state.leave()
 
+    def execute_last(self, query: str, params: Sequence[Any]) -> None:
+        """Run a statement that answers nothing as the transaction's last, in the flight of its COMMIT.
+
+        A failure fails the COMMIT; a rollback forgets it, that of a savepoint does not. Where nothing has begun yet,
+        it runs at once.
+        """
+        if not self.state.put_last(query, params):
+            self.cursor().execute(query, params)
+
     def commit(self) -> None:
-        write = self.state.write_to_note()
+        write, last = self.state.write_to_note(), self.state.last
         self.state.ended()
-        # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
-        end = super().rollback if self.pgconn.transaction_status == TransactionStatus.INERROR else super().commit
         try:
-            if write is None:
-                end()
+            if self.pgconn.transaction_status == TransactionStatus.INERROR:
+                super().rollback()  # as a COMMIT would, but then psycopg would keep what failed to be prepared in it
+            elif write is None and not last:
+                super().commit()
             else:
-                self._commit_and_note(write)
+                self._commit_in_one_flight(last, write)
+        except BaseException:
+            if self.pgconn.transaction_status in _OPEN:
+                super().rollback()  # the last statement failed, and SQLAlchemy takes a COMMIT for the end
+            raise
         finally:
             self.state.leave()
 
-    def _commit_and_note(self, write: Write) -> None:
-        """Commit, and ask in the same flight where in the write-ahead log that was."""
+    def _commit_in_one_flight(self, last: Sequence[Statement], write: Write | None) -> None:
+        """Commit behind the last statements, and ask where in the write-ahead log that was if somebody has to know."""
         asking = psycopg.Cursor(self)
-        with write:
+        with write or nullcontext():
             with self.flight() as flight:
+                for query, params in last:
+                    psycopg.Cursor(self).execute(query, params)
                 send_ahead(flight, (COMMIT,))
-                asking.execute(POSITION_SQL)
-            write.ended_at(asking.fetchall()[0][0])
+                if write is not None:
+                    asking.execute(POSITION_SQL)
+            if write is not None:
+                write.ended_at(asking.fetchall()[0][0])
 
     def rollback(self) -> None:
         if self.state.is_over():  # as the pool finds it after each commit
@@ -229,7 +230,7 @@ class AsyncTenantCursor(psycopg.AsyncCursor[Any]):
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         connection = self._conn
         opening = _admit(connection.state, query)
-        if not opening and (params or _rolls_back_to(query)):
+        if not opening and (params or rolls_back_to(query)):
             return await super().execute(query, params, **options)
         async with connection.flight() as flight:
             send_ahead(flight, opening)
@@ -326,27 +327,39 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
                 self.state.ended()
                 self.state.leave()
 
+    async def execute_last(self, query: str, params: Sequence[Any]) -> None:
+        """Run a statement as the transaction's last, as TenantConnection does."""
+        if not self.state.put_last(query, params):
+            await self.cursor().execute(query, params)
+
     async def commit(self) -> None:
-        write = self.state.write_to_note()
+        write, last = self.state.write_to_note(), self.state.last
         self.state.ended()
-        # To commit a failed transaction rolls it back, but psycopg would keep what failed to be prepared in it.
-        end = super().rollback if self.pgconn.transaction_status == TransactionStatus.INERROR else super().commit
         try:
-            if write is None:
-                await end()
+            if self.pgconn.transaction_status == TransactionStatus.INERROR:
+                await super().rollback()
+            elif write is None and not last:
+                await super().commit()
             else:
-                await self._commit_and_note(write)
+                await self._commit_in_one_flight(last, write)
+        except BaseException:
+            if self.pgconn.transaction_status in _OPEN:
+                await super().rollback()  # the last statement failed, and SQLAlchemy takes a COMMIT for the end
+            raise
         finally:
             self.state.leave()
 
-    async def _commit_and_note(self, write: Write) -> None:
-        """Commit, and ask in the same flight where in the write-ahead log that was."""
+    async def _commit_in_one_flight(self, last: Sequence[Statement], write: Write | None) -> None:
         asking = psycopg.AsyncCursor(self)
-        with write:
+        with write or nullcontext():
             async with self.flight() as flight:
+                for query, params in last:
+                    await psycopg.AsyncCursor(self).execute(query, params)
                 send_ahead(flight, (COMMIT,))
-                await asking.execute(POSITION_SQL)
-            write.ended_at((await asking.fetchall())[0][0])
+                if write is not None:
+                    await asking.execute(POSITION_SQL)
+            if write is not None:
+                write.ended_at((await asking.fetchall())[0][0])
 
     async def rollback(self) -> None:
         if self.state.is_over():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tenancy.errors import StatementRefusedError
 
@@ -25,6 +25,10 @@ _LONGEST_REMEMBERED = 8_192  # characters: thousands of longer ones would fill t
 _COPY_DELIMITER = re.compile(r"\bDELIMITER\s+(?:AS\s+)?';'", re.IGNORECASE)
 _LOCKING = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?(?:UPDATE|KEY\s+SHARE|SHARE)\b|\bINTO\b", re.IGNORECASE)
 _CALLED = re.compile(r"([\w.$\"]+)\s*\(")
+_ROLLBACK_TO = re.compile(
+    r'\s*ROLLBACK\s+(?:(?:WORK|TRANSACTION)\s+)?TO\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE
+)
+_RELEASE = re.compile(r'\s*RELEASE\s+(?:SAVEPOINT\s+)?(?:\w+|"\w+")\s*;?\s*', re.ASCII | re.IGNORECASE)
 _READING = frozenset(
     """
     all and any array as avg between bool_and bool_or by case cast coalesce count cross current_setting date_trunc
@@ -98,3 +102,18 @@ def admit_copy(sql: str) -> Verdict:
             "a COPY with a semicolon in it could be two statements", hint="pass values that hold one as parameters"
         )
     return admit(sql)
+
+
+def rolls_back_to(query: Any) -> bool:
+    """Tell whether a statement is ROLLBACK TO SAVEPOINT and nothing more, which must not share a pipeline.
+
+    psycopg forgets its prepared statements when it reads the answer, and tells the server to forget them after the
+    statement it sends next. From a pipeline the answer is read too late for that, and what the next statement
+    prepares would be forgotten by the server alone.
+    """
+    return isinstance(query, str) and _ROLLBACK_TO.fullmatch(query) is not None
+
+
+def releases(query: Any) -> bool:
+    """Tell whether a statement is RELEASE SAVEPOINT and nothing more."""
+    return isinstance(query, str) and _RELEASE.fullmatch(query) is not None

@@ -20,6 +20,8 @@ from tenancy.positions import Positions, Write
 from tenancy.signing import Tokens
 from tenancy.statements import admit, admit_copy
 
+Statement = tuple[str, Sequence[Any]]  # with its parameters
+
 _PING = ";"  # SQLAlchemy's pre-ping on PostgreSQL: it must not begin a transaction
 # A WITH HOLD cursor that got past the guard; to close it at check-in costs a flight.
 _CLOSE_ALL: Message = (b"CLOSE ALL", None)
@@ -49,6 +51,7 @@ class TransactionState:
         self.scope: Scope | None = None
         self.session_id: UUID | None = None
         self.is_noted = self.has_begun = self.has_written = self.is_internal = False
+        self.last: list[Statement] = []  # to leave with the COMMIT
 
     @property
     def _status(self) -> int:  # a TransactionStatus; to make one of it takes longer than all that is asked of it
@@ -101,6 +104,17 @@ class TransactionState:
             self._take_slot(self.budgets)
         self.has_begun = True
         return self._opening()
+
+    def put_last(self, query: str, params: Sequence[Any]) -> bool:
+        """Keep a statement for the flight of the COMMIT; False when nothing has begun that a COMMIT would end.
+
+        Raises: as `admit`.
+        """
+        if not self.has_begun:
+            return False
+        self.admit(query)
+        self.last.append((query, params))
+        return True
 
     def hold(self, slot: Slot | None) -> None:
         """Keep a slot, taken before this connection was, for the transaction to come; in place of any other."""

@@ -48,6 +48,7 @@ class HeadColumns:
     """Where a chain ends, and from where on it is still kept: the links up to `pruned_number` were removed."""
 
     number: Mapped[int] = mapped_column(BigInteger)
+    previous_hash: Mapped[bytes] = mapped_column(LargeBinary)
     hash: Mapped[bytes] = mapped_column(LargeBinary)
     pruned_number: Mapped[int] = mapped_column(BigInteger)
     pruned_hash: Mapped[bytes] = mapped_column(LargeBinary)
@@ -67,8 +68,6 @@ class AuditEntry(EntryColumns, TenantTable, Base):
     __table_args__ = (
         one_of("actor_kind", ActorKind),
         TenantIndex("at"),
-        TenantIndex("action", "at"),
-        TenantIndex("actor_id", "at"),
         TenantIndex("target_id"),
     )
 
@@ -99,8 +98,6 @@ class PlatformEntry(EntryColumns, Base):
     __table_args__ = (
         one_of("actor_kind", ActorKind),
         Index("ix_platform_entries_at", "at"),
-        Index("ix_platform_entries_action", "action", "at"),
-        Index("ix_platform_entries_actor_id", "actor_id", "at"),
         Index("ix_platform_entries_target_id", "target_id"),
     )
 
