@@ -11,6 +11,8 @@ from app.admin.scopes import across_tenants, on_staff_tables
 from app.audit.actors import Actor, ActorKind, acting_as
 from app.audit.entries import record_platform
 from app.auth.desk import Desk
+from app.auth.passwords import refuse_weak
+from app.configuration.keys import PasswordPolicy
 from app.errors import ForbiddenError, RowNotFoundError
 from app.staff import secrets
 from app.staff.models import LinkPurpose, StaffAccount, StaffLink, staff_link_by_hash
@@ -20,6 +22,8 @@ from tenancy.session import PlatformSession
 
 # Whoever makes the first owner holds it, so that two links used at one moment do not make two.
 _FIRST_OWNER_LOCK = 7_310_114
+# Long rather than colourful; no tenant's plan has a say in it.
+_POLICY = PasswordPolicy(min_length=12, upper=False, lower=False, number=False, special=False)
 
 
 class SpentLinkError(ForbiddenError):
@@ -71,9 +75,10 @@ def _issue(desk: Desk, purpose: LinkPurpose, staff_id: UUID | None, *, reason: s
 def make_first_owner(desk: Desk, token: str, *, email: str, password: str) -> StaffAccount:
     """Make the first owner by a one-time link, with the password of her choice.
 
-    Raises: SpentLinkError - the link does not count, or there is staff by now.
+    Raises: SpentLinkError - the link does not count, or there is staff by now. InvalidInputError - as `set_password`.
     """
     _look_at(desk, token, LinkPurpose.FIRST_OWNER)
+    refuse_weak(password, _POLICY, field="password")
     password_hash = desk.passwords.hash(password)
     with (
         acting_as(Actor(ActorKind.SYSTEM, "first_owner_link", f"one-time link of {email}")),
@@ -92,9 +97,10 @@ def make_first_owner(desk: Desk, token: str, *, email: str, password: str) -> St
 def set_password(desk: Desk, token: str, *, password: str) -> StaffAccount:
     """Set the password of the person a one-time link was made for; every sign-in she had ends.
 
-    Raises: SpentLinkError
+    Raises: SpentLinkError. InvalidInputError - the password is too short.
     """
     staff_id = _look_at(desk, token, LinkPurpose.SET_PASSWORD)
+    refuse_weak(password, _POLICY, field="password")
     password_hash = desk.passwords.hash(password)
     with (
         acting_as(Actor(ActorKind.STAFF, str(staff_id), "one-time link")),
