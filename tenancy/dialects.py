@@ -32,7 +32,8 @@ class TenantDialect(DefaultDialect):
     """Makes the driver's connections, and notes the scope of each transaction as SQLAlchemy begins it."""
 
     # Rows to insert travel as the values of one statement and not, by executemany, as a statement each: the server
-    # would set up every policy's check for every row.
+    # would set up every policy's check for every row. Asked by preserve_rowcount, SQLAlchemy then counts the rows that
+    # were sent: those that ON CONFLICT DO NOTHING skipped are told by RETURNING.
     use_insertmanyvalues_wo_returning = True
 
     def connect(self, *args: Any, **options: Any) -> DBAPIConnection:
