@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Table
 
 from app.files.operations import object_name
+from app.plans.terms import Quota
 from tenancy.context import tenant_scope
 from tenancy.pytest_plugin.clients import TenantClient
 from tenancy.testing.world import SeededTenant
 from tests.isolation.application import PASSWORD, password_hash
 
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 # One grey pixel.
 PICTURE = b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==")
@@ -47,6 +50,11 @@ def pytest_tenancy_row(table: Table, values: Mapping[str, Any]) -> Mapping[str, 
             return {name: {} for name in ("wanted", "counted", "remaining") if name in table.c}
         case "data_keys":
             return {"destroyed_at": None}
+        case "quota_counters":
+            # The guess is the same quota for each row, and a tenant has one row of each.
+            return {"quota": list(Quota)[values["used"] % len(Quota)], "window_at": _LONG_AGO, "used": 1}
+        case "usage_records":
+            return {"amounts": {"requests": 1}}
         case "files":
             return {"size_bytes": len(PICTURE), "content_type": "image/png"}
     return None
