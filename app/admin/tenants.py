@@ -34,9 +34,10 @@ from app.staff.schemas import BecauseOf
 from app.tenants import operations
 from app.tenants.models import Tenant
 from app.tenants.provisioning import create_tenant as write_tenant
-from app.tenants.provisioning import progress_of, provision, steps_of
+from app.tenants.provisioning import provision
 from app.tenants.registrar import locked_tenant, registrar
 from app.tenants.states import Status, allowed_from
+from app.tenants.steps import progress_of, steps_of
 from tenancy.session import PlatformSession
 
 _TENANTS = Sorts(Tenant, ("created_at", "name"))
@@ -50,7 +51,12 @@ _TENANTS = Sorts(Tenant, ("created_at", "name"))
 @answers(200, TenantPage, tag="tenants")
 def list_tenants(query: TenantQuery) -> TenantPage:
     """List tenants, a page at a time, with how many there are in each state."""
-    with across_tenants(reason="admin API: list tenants") as session:
+    return page_of_tenants(query, reason="admin API: list tenants")
+
+
+def page_of_tenants(query: TenantQuery, *, reason: str) -> TenantPage:
+    """Return one page of the tenants, in the current actor's name."""
+    with across_tenants(reason=reason) as session:
         rows = select(Tenant).where(Tenant.id.in_(_matching(session, query)))
         page = _TENANTS.page(session, rows, sort=query.sort, cursor=query.cursor, limit=query.limit)
     return TenantPage(
@@ -93,10 +99,14 @@ def _id(text: str) -> UUID | None:
 @answers(200, TenantDetail, tag="tenants")
 def show_tenant(tenant_id: UUID) -> TenantDetail:
     """Show one tenant, what may become of it, and how far its provisioning is."""
-    return _detail(tenant_id, reason="admin API: show tenant")
+    return describe_tenant(tenant_id, reason="admin API: show tenant")
 
 
-def _detail(tenant_id: UUID, *, reason: str) -> TenantDetail:
+def describe_tenant(tenant_id: UUID, *, reason: str) -> TenantDetail:
+    """Return what there is to know of one tenant, in the current actor's name.
+
+    Raises: RowNotFoundError
+    """
     with in_tenant(tenant_id, reason=reason) as session:
         return _described(session, session.get_one(Tenant, tenant_id))
 
@@ -128,7 +138,7 @@ def create_tenant(json: NewTenant) -> tuple[TenantDetail, int, dict[str, str]]:
         domain=json.domain,
         with_examples=json.with_examples,
     )
-    found = _detail(made.id, reason="admin API: show what was created")
+    found = describe_tenant(made.id, reason="admin API: show what was created")
     return found, 201, {"Location": url_for("admin.show_tenant", tenant_id=made.id)}
 
 
@@ -154,7 +164,7 @@ def change_tenant(tenant_id: UUID, json: TenantChange) -> TenantDetail:
                 after={"name": json.name},
                 reason=json.reason,
             )
-    return _detail(tenant_id, reason="admin API: show what was changed")
+    return describe_tenant(tenant_id, reason="admin API: show what was changed")
 
 
 @blueprint.post("/tenants/<uuid:tenant_id>/provision")
@@ -166,7 +176,7 @@ def provision_tenant(tenant_id: UUID, json: BecauseOf) -> TenantDetail:
     A step that fails says why in `steps`, and the tenant stays pending; call again to go on from there.
     """
     provision(registrar(), tenant_id, reason=json.reason)
-    return _detail(tenant_id, reason="admin API: show what was provisioned")
+    return describe_tenant(tenant_id, reason="admin API: show what was provisioned")
 
 
 # The states -------------------------------------------------------------------------------------------
@@ -218,7 +228,7 @@ def delete_tenant(tenant_id: UUID, query: DeletionQuery) -> tuple[TenantDetail, 
 def cancel_deletion(tenant_id: UUID, json: BecauseOf) -> TenantDetail:
     """Undo a scheduled deletion: the tenant is what it was before."""
     operations.cancel_deletion(registrar(), tenant_id, reason=json.reason)
-    return _detail(tenant_id, reason="admin API: show what was kept")
+    return describe_tenant(tenant_id, reason="admin API: show what was kept")
 
 
 def _moved(tenant_id: UUID, to: Status, *, reason: str) -> TenantDetail:
@@ -226,4 +236,4 @@ def _moved(tenant_id: UUID, to: Status, *, reason: str) -> TenantDetail:
         check_reach(require_staff(), frozenset({StaffPermission.TENANTS_DELETE}))
     may_delete = StaffPermission.TENANTS_DELETE in require_staff().permissions
     operations.change_status(registrar(), tenant_id, to, reason=reason, undoes_deletion=may_delete)
-    return _detail(tenant_id, reason="admin API: show the new status")
+    return describe_tenant(tenant_id, reason="admin API: show the new status")

@@ -132,8 +132,8 @@ def _write_organization(
         acting_as(registrant),
         desk.registrar.in_tenant(tenant.id, reason=_REGISTERS, account_id=account_id) as session,
     ):
-        write_record(session, tenant, plan=plan, given={}, reason=_REGISTERS)
-        take_steps(desk.registrar, session, reason=_REGISTERS, owner=make_owner)
+        opened = write_record(session, tenant, plan=plan, given={}, reason=_REGISTERS)
+        take_steps(desk.registrar, session, opened, reason=_REGISTERS, owner=make_owner)
         return _open_sign_in(desk, session, tenant, members[0], timeout=timeout)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -21,9 +21,10 @@ from app.tenants import operations
 from app.tenants.bulk import Outcome, Preview, Wanted, carry_on, outcome, preview, start_run
 from app.tenants.jobs import check_due_domains, erase_due_tenants
 from app.tenants.models import Plan, StepState, Transition
-from app.tenants.provisioning import create_tenant, provision
+from app.tenants.provisioning import make_tenant, provision
 from app.tenants.registrar import Registrar, registrar
 from app.tenants.states import Status
+from app.tenants.steps import Progress as StepProgress
 from tenancy.directory import Reference, TenantRecord
 
 tenants = AppGroup("tenants", help="Create tenants, suspend, archive, delete and erase them; one or many.")
@@ -49,8 +50,8 @@ def create(
     reason: str,
 ) -> None:
     """Create a tenant called NAME, and take every step that makes it ready."""
-    with _as_operator("tenants create"), registrar().at_work(reason=reason):
-        made = create_tenant(
+    with _as_operator("tenants create"):
+        made, steps = make_tenant(
             registrar(),
             name=name,
             plan=plan,
@@ -61,7 +62,7 @@ def create(
             with_examples=with_examples,
         )
         click.echo(f"{made.slug} has the id {made.id}.")
-        _take_steps(made.id, reason)
+    _show_steps(steps)
 
 
 @tenants.command("provision")
@@ -70,7 +71,8 @@ def create(
 def go_on(tenant: str, reason: str) -> None:
     """Take the steps that TENANT, a slug or an id, is still missing."""
     with _as_operator("tenants provision"):
-        _take_steps(_found(tenant).id, reason)
+        steps = provision(registrar(), _found(tenant).id, reason=reason)
+    _show_steps(steps)
 
 
 @tenants.command("suspend")
@@ -214,9 +216,8 @@ def _move(command: str, tenant: str, reason: str, change: Callable[..., TenantRe
     click.echo(f"{now.slug} is {now.status}.")
 
 
-def _take_steps(tenant_id: UUID, reason: str) -> None:
+def _show_steps(steps: Sequence[StepProgress]) -> None:
     table = Table("step", "state", "attempts", "error")
-    steps = provision(registrar(), tenant_id, reason=reason)
     for step in steps:
         table.add_row(step.step, step.state, str(step.attempts), step.error)
     Console().print(table)

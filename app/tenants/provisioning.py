@@ -3,126 +3,118 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.audit.entries import record
-from app.errors import InvalidInputError, ProblemError, TakenError
+from app.errors import InvalidInputError, TakenError
 from app.schemas import normalize_email
-from app.tenants.domains import add_claim, normalize_claim
+from app.tenants.domains import normalize_claim
 from app.tenants.models import ProvisioningStep, StepState, Tenant
 from app.tenants.operations import move, note_transition, record_of, server_now
 from app.tenants.registrar import Registrar, locked_tenant
 from app.tenants.slugs import refuse_unusable_slug, slug_candidates, slug_is_held
 from app.tenants.states import InvalidTransitionError, Status
+from app.tenants.steps import STEPS, Progress, Step, progress_of, step_of, steps_of, told
 from tenancy.directory import TenantRecord
 from tenancy.tables import new_id
 
 log = logging.getLogger(__name__)
-
-_LONGEST_ERROR = 300
-
-
-class ProvisioningError(ProblemError):
-    """A step of provisioning failed; what came before it stays, and the tenant stays closed."""
-
-    code = 409
-    kind = "provisioning_failed"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far one step is."""
-
-    step: str
-    state: StepState
-    attempts: int
-    error: str | None
-    finished_at: datetime | None
 
 
 class HeldError(Exception):
     """The slug is reserved for somebody else."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step; `run` writes in the tenant's transaction, and must bear being called again after a failure."""
+class NewTenant(TypedDict):
+    """What a new tenant is to be.
+
+    slug: None takes one from the name. owner_email: who is invited to own it; None invites nobody.
+    domain: a custom domain to claim for it.
+    """
 
     name: str
-    run: Callable[[Registrar, Session, Mapping[str, Any]], None]
+    plan: str
+    slug: NotRequired[str | None]
+    owner_email: NotRequired[str | None]
+    domain: NotRequired[str | None]
+    with_examples: NotRequired[bool]
 
 
-def _already_there(_registrar: Registrar, _session: Session, _given: Mapping[str, Any]) -> None:
-    """The record is written with the steps themselves, so whoever finds this step finds it done."""
+@dataclass(frozen=True)
+class Opened:
+    """The rows of a tenant that was written in this transaction."""
 
-
-def _set_defaults(registrar: Registrar, session: Session, given: Mapping[str, Any]) -> None:
-    for fill in registrar.hooks.defaults:
-        fill(session, given)
-
-
-def _invite_owner(registrar: Registrar, session: Session, given: Mapping[str, Any]) -> None:
-    email = given.get("email")
-    if email is None:
-        return
-    if registrar.hooks.invite_owner is None:
-        raise ProvisioningError("Nobody can be invited here: no way to invite is set up.")
-    registrar.hooks.invite_owner(session, email)
-
-
-def _claim_domain(registrar: Registrar, session: Session, given: Mapping[str, Any]) -> None:
-    domain = given.get("domain")
-    if domain is not None:
-        add_claim(session, domain)
-
-
-def _seed(registrar: Registrar, session: Session, given: Mapping[str, Any]) -> None:
-    for fill in registrar.hooks.seeds:
-        fill(session, given)
-
-
-STEPS: tuple[Step, ...] = (
-    Step("record", _already_there),
-    Step("defaults", _set_defaults),
-    Step("owner", _invite_owner),
-    Step("domain", _claim_domain),
-    Step("seed", _seed),
-)
+    tenant: Tenant
+    steps: Sequence[ProvisioningStep]
 
 
 def create_tenant(
-    registrar: Registrar,
-    *,
-    name: str,
-    plan: str,
-    reason: str,
-    slug: str | None = None,
-    owner_email: str | None = None,
-    domain: str | None = None,
-    with_examples: bool = False,
-    tenant_id: UUID | None = None,
+    registrar: Registrar, *, reason: str, tenant_id: UUID | None = None, **wanted: Unpack[NewTenant]
 ) -> TenantRecord:
     """Write the record of a new tenant, pending, with the steps that will make it ready; `provision` takes them.
 
-    slug: None takes one from the name. owner_email: who is invited to own it; None invites nobody.
-    domain: a custom domain to claim for it. tenant_id: makes the call one that can be repeated; the second one
-    changes nothing.
+    tenant_id: makes the call one that can be repeated; the second one changes nothing.
     Raises: InvalidInputError - a value cannot be used. TakenError - the slug or the domain is another's.
     """
+    return _create(registrar, wanted, reason=reason, tenant_id=tenant_id, then=lambda _session, _opened: None)
+
+
+def make_tenant(
+    registrar: Registrar,
+    *,
+    reason: str,
+    tenant_id: UUID | None = None,
+    steps: Sequence[Step] = STEPS,
+    **wanted: Unpack[NewTenant],
+) -> tuple[TenantRecord, Sequence[Progress]]:
+    """Create a tenant and take its steps, in one transaction; where a step fails, as `create_tenant` and `provision`.
+
+    tenant_id: makes the call one that can be repeated: the second one goes on where the first one stopped.
+    Raises: what those two raise.
+    """
+    taken = list[Progress]()
+
+    def take(session: Session, opened: Opened) -> None:
+        try:
+            for row in opened.steps:
+                if row.state != StepState.DONE:
+                    step_of(steps, row).run(registrar, session, row.given)
+            _open(registrar, session, opened, reason=reason)
+        except Exception as error:
+            raise _StepFailedError from error
+        taken.extend(progress_of(opened.steps))
+
+    with registrar.at_work(reason=reason):
+        try:
+            tenant = _create(registrar, wanted, reason=reason, tenant_id=tenant_id, then=take)
+        except _StepFailedError:
+            tenant = _create(registrar, wanted, reason=reason, tenant_id=tenant_id, then=lambda _session, _opened: None)
+        return tenant, taken or provision(registrar, tenant.id, reason=reason, steps=steps)
+
+
+def _create(
+    registrar: Registrar,
+    wanted: NewTenant,
+    *,
+    reason: str,
+    tenant_id: UUID | None,
+    then: Callable[[Session, Opened], None],
+) -> TenantRecord:
+    """Write the record, and do `then` what else belongs into its transaction."""
+    email, domain, slug = wanted.get("owner_email"), wanted.get("domain"), wanted.get("slug")
     given: dict[str, Mapping[str, Any]] = {
-        "owner": {} if owner_email is None else {"email": _email(owner_email)},
+        "owner": {} if email is None else {"email": _email(email)},
         "domain": {} if domain is None else {"domain": normalize_claim(domain, base_domain=registrar.base_domain)},
-        "seed": {"with_examples": with_examples},
+        "seed": {"with_examples": wanted.get("with_examples", False)},
     }
-    own_id = tenant_id or new_id()
+    own_id, name = tenant_id or new_id(), wanted["name"]
     for candidate in [refuse_unusable_slug(slug)] if slug is not None else slug_candidates(name):
         tenant = TenantRecord(own_id, candidate, name, Status.PENDING)
         try:
@@ -130,8 +122,9 @@ def create_tenant(
                 found = None if tenant_id is None else session.get(Tenant, own_id)
                 if found is not None:
                     return record_of(found)
-                write_record(session, tenant, plan=plan, given=given, reason=reason)
-            return tenant
+                opened = write_record(session, tenant, plan=wanted["plan"], given=given, reason=reason)
+                then(session, opened)
+                return record_of(opened.tenant)
         except HeldError:
             continue
         except IntegrityError as error:
@@ -152,13 +145,12 @@ def provision(
     Raises: InvalidTransitionError - it has left the state `pending` for another one than `active`.
     RowNotFoundError - no such tenant.
     """
-    work = {step.name: step for step in steps}
     try:
         with registrar.in_tenant(tenant_id, reason=reason) as session:
-            return _take_at_once(registrar, session, tenant_id, work=work, reason=reason)
+            return _take_at_once(registrar, session, tenant_id, steps, reason=reason)
     except _StepFailedError:  # nothing of it is left; now what goes well stays, and what does not is named
         with registrar.in_tenant(tenant_id, reason=reason) as session:
-            return _take_one_by_one(registrar, session, tenant_id, work=work, reason=reason)
+            return _take_one_by_one(registrar, session, tenant_id, steps, reason=reason)
 
 
 class _StepFailedError(Exception):
@@ -166,7 +158,7 @@ class _StepFailedError(Exception):
 
 
 def _take_at_once(
-    registrar: Registrar, session: Session, tenant_id: UUID, *, work: Mapping[str, Step], reason: str
+    registrar: Registrar, session: Session, tenant_id: UUID, steps: Sequence[Step], *, reason: str
 ) -> Sequence[Progress]:
     """Take the missing steps without savepoints, and write what they leave together: the way of nearly every tenant."""
     tenant, rows = _opened(session, tenant_id)
@@ -175,7 +167,7 @@ def _take_at_once(
     try:
         for row in rows:
             if row.state != StepState.DONE:
-                work[row.step].run(registrar, session, row.given)
+                step_of(steps, row).run(registrar, session, row.given)
         move(registrar, session, tenant, Status.ACTIVE, reason=reason)
         session.flush()
     except Exception as error:
@@ -184,7 +176,7 @@ def _take_at_once(
 
 
 def _take_one_by_one(
-    registrar: Registrar, session: Session, tenant_id: UUID, *, work: Mapping[str, Step], reason: str
+    registrar: Registrar, session: Session, tenant_id: UUID, steps: Sequence[Step], *, reason: str
 ) -> Sequence[Progress]:
     """Take the missing steps, each in a savepoint, up to the first that fails."""
     tenant, rows = _opened(session, tenant_id)
@@ -197,10 +189,10 @@ def _take_one_by_one(
         row.attempts += 1
         try:
             with session.begin_nested():
-                work[row.step].run(registrar, session, row.given)
+                step_of(steps, row).run(registrar, session, row.given)
         except Exception as error:
             log.warning("tenant.step_failed", extra={"step": row.step}, exc_info=error)
-            row.state, row.error = StepState.FAILED, _told(error)
+            row.state, row.error = StepState.FAILED, told(error)
             return progress_of(rows)
         row.state, row.error, row.finished_at = StepState.DONE, None, now
     move(registrar, session, tenant, Status.ACTIVE, reason=reason)
@@ -242,7 +234,7 @@ def _all_done(session: Session, rows: Sequence[ProvisioningStep]) -> list[Progre
 
 def write_record(
     session: Session, tenant: TenantRecord, *, plan: str, given: Mapping[str, Mapping[str, Any]], reason: str
-) -> None:
+) -> Opened:
     """Add the tenant's own row, its steps, and the beginning of its history, in the caller's transaction.
 
     Raises: HeldError - the slug is reserved for somebody else. IntegrityError - it is in use.
@@ -253,17 +245,19 @@ def write_record(
     # After the write: it waited for whoever gave this slug up, and now sees the reservation.
     if slug_is_held(session, tenant.slug, by_other_than=tenant.id):
         raise HeldError
-    for step in STEPS:
-        is_record = step.name == "record"
-        session.add(
-            ProvisioningStep(
-                step=step.name,
-                state=StepState.DONE if is_record else StepState.WAITING,
-                attempts=1 if is_record else 0,
-                given=dict(given.get(step.name, {})),
-                finished_at=row.created_at if is_record else None,  # a value: the steps go in one statement
-            )
+    steps = [
+        ProvisioningStep(
+            step=step.name,
+            state=StepState.WAITING,
+            attempts=0,
+            given=dict(given.get(step.name, {})),
+            finished_at=None,  # said for each of them, or they would not go in one statement
         )
+        for step in STEPS
+    ]
+    opened = Opened(row, steps)
+    _note_done(opened, steps[:1])  # the record: it is there with the steps themselves
+    session.add_all(steps)
     note_transition(session, None, Status.PENDING, reason=reason)
     record(
         session,
@@ -272,35 +266,37 @@ def write_record(
         after={"slug": tenant.slug, "name": tenant.name, "plan": plan},
         reason=reason,
     )
+    return opened
 
 
-def take_steps(registrar: Registrar, session: Session, *, reason: str, owner: Callable[[Session], None]) -> None:
+def take_steps(
+    registrar: Registrar, session: Session, opened: Opened, *, reason: str, owner: Callable[[Session], None]
+) -> None:
     """Take every step at once in the caller's transaction, in which all of it happens or nothing does.
 
     owner: makes the owner, instead of an invitation.
     Raises: whatever a step raises.
     """
-    tenant, rows = session.scalars(select(Tenant)).one(), steps_of(session)
-    for row in rows:
+    for row in opened.steps:
         if row.state == StepState.DONE:
             continue
         if row.step == "owner":
             owner(session)
         else:
-            next(step for step in STEPS if step.name == row.step).run(registrar, session, row.given)
-    move(registrar, session, tenant, Status.ACTIVE, reason=reason)
-    _all_done(session, rows)
+            step_of(STEPS, row).run(registrar, session, row.given)
+    _open(registrar, session, opened, reason=reason)
 
 
-def progress_of(rows: Sequence[ProvisioningStep]) -> list[Progress]:
-    """Return how far each step is, apart from the session they were read in."""
-    return [Progress(row.step, StepState(row.state), row.attempts, row.error, row.finished_at) for row in rows]
+def _open(registrar: Registrar, session: Session, opened: Opened, *, reason: str) -> None:
+    """Open a tenant all of whose steps were taken in the transaction that made it."""
+    _note_done(opened, [row for row in opened.steps if row.state != StepState.DONE])
+    move(registrar, session, opened.tenant, Status.ACTIVE, reason=reason)
+    session.flush()
 
 
-def steps_of(session: Session) -> list[ProvisioningStep]:
-    """Return the steps of the session's tenant, in the order they are taken."""
-    order = {step.name: place for place, step in enumerate(STEPS)}
-    return sorted(session.scalars(select(ProvisioningStep)), key=lambda row: order.get(row.step, len(order)))
+def _note_done(opened: Opened, steps: Iterable[ProvisioningStep]) -> None:
+    for row in steps:
+        row.state, row.attempts, row.finished_at = StepState.DONE, 1, opened.tenant.created_at
 
 
 def violated(error: IntegrityError) -> str | None:
@@ -318,8 +314,3 @@ def _email(text: str) -> str:
         return normalize_email(text)
     except ValueError as error:
         raise InvalidInputError.of("owner_email", str(error)) from None
-
-
-def _told(error: Exception) -> str:
-    """What may be shown of a failure: the words of an error of our own, and of any other only its kind."""
-    return (error.detail if isinstance(error, ProblemError) else type(error).__name__)[:_LONGEST_ERROR]
