@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid
 
+from tenancy.embedded import Server, Template
 from tenancy.errors import ModelError
 from tenancy.tables import (
     TENANT_KEY,
@@ -22,6 +24,8 @@ from tenancy.tables import (
 )
 from tests.conftest import ROLES, Database
 from tests.tenancy.migrations import Project
+
+TENANT = UUID(int=1)
 
 
 def shop(*added: str) -> MetaData:
@@ -142,3 +146,88 @@ def test_deleted_order_takes_its_receipt_along_where_that_was_said(tmp_path: Pat
         app.execute("DELETE FROM orders")
 
         assert app.execute("SELECT count(*) FROM receipts").fetchone() == (0,)
+
+
+FORBIDDEN = {
+    "update": "UPDATE events SET what = 'nothing'",
+    "update of one row": "UPDATE events SET what = 'nothing' WHERE id = %(id)s RETURNING what",
+    "delete": "DELETE FROM events RETURNING what",
+    "truncate": "TRUNCATE events",
+    "truncate of what refers": "TRUNCATE events CASCADE",
+    "upsert": "INSERT INTO events VALUES (%(t)s, %(id)s, 'x') ON CONFLICT (tenant_id, id) DO UPDATE SET what = ''",
+    "merge that updates": "MERGE INTO events e USING (SELECT 1) s ON true WHEN MATCHED THEN UPDATE SET what = 'no'",
+    "merge that deletes": "MERGE INTO events e USING (SELECT 1) s ON e.id = %(id)s WHEN MATCHED THEN DELETE",
+    "lock of rows": "SELECT * FROM events FOR UPDATE",
+    "share lock of rows": "SELECT * FROM events FOR KEY SHARE",
+    "update in a CTE": "WITH changed AS (UPDATE events SET what = 'no' RETURNING what) SELECT * FROM changed",
+    "exclusive lock": "LOCK TABLE events IN ACCESS EXCLUSIVE MODE",
+    "trigger": "CREATE TRIGGER t BEFORE INSERT ON events EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "rule": "CREATE RULE r AS ON INSERT TO events DO INSTEAD NOTHING",
+    "copy": "COPY events FROM STDIN",
+    "staff read": "SELECT * FROM desks",
+    "staff count": "SELECT count(*) FROM desks",
+    "staff of a whole row": "SELECT desks FROM desks",
+    "staff copied": "COPY desks TO STDOUT",
+    "staff emptied": "TRUNCATE desks",
+    "staff locked": "LOCK TABLE desks IN ACCESS SHARE MODE",
+    "staff in a key": "CREATE TABLE mine (id uuid REFERENCES desks)",
+    "staff as xml": "SELECT table_to_xml('desks', true, true, '')",
+    "staff in a view": "CREATE VIEW mine AS SELECT * FROM desks",
+}
+
+
+@pytest.fixture(scope="module")
+def ledger(server: Server, empty_template: Template, worker: str, tmp_path_factory: Any) -> Iterator[Database]:
+    """An append-only table with a row of the tenant's, and a staff table with a row."""
+    metadata = shop()
+    events = Table("events", metadata, tenant_column(), Column("id", Uuid, primary_key=True), Column("what", Text))
+    limit_grants(app=("SELECT", "INSERT"))(events)
+    database = Database(server, empty_template.clone(f"ledger_{worker}"))
+    project = Project(tmp_path_factory.mktemp("ledger"), database)
+    project.generate(metadata)
+    project.upgrade()
+    with database.connect("postgres") as truth:
+        truth.execute("INSERT INTO events VALUES (%s, %s, 'signed in')", [TENANT, TENANT])
+        truth.execute("INSERT INTO desks VALUES (%s)", [TENANT])
+    yield database
+    empty_template.drop(database.name)
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN.values(), ids=FORBIDDEN.keys())
+def test_no_verb_does_what_is_not_granted(ledger: Database, statement: str) -> None:
+    with ledger.connect(ROLES.app) as app:
+        app.execute("SELECT set_config('app.tenant_id', %s, true)", [str(TENANT)])
+        assert app.execute("SELECT what FROM events").fetchall() == [("signed in",)]
+
+        refused = (psycopg.errors.InsufficientPrivilege, psycopg.errors.FeatureNotSupported)
+        with pytest.raises(refused), app.transaction():
+            app.execute(statement, {"t": TENANT, "id": TENANT})
+
+
+@pytest.mark.parametrize(
+    ("verb", "seen"),
+    [
+        ("SELECT count(*) FROM desks", [(0,)]),
+        ("UPDATE desks SET id = id RETURNING id", None),
+        ("DELETE FROM desks RETURNING id", []),
+        ("MERGE INTO desks d USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE", None),
+        ("INSERT INTO desks VALUES (gen_random_uuid())", None),
+        ("INSERT INTO desks VALUES (gen_random_uuid()) ON CONFLICT DO NOTHING", None),
+        (
+            "SELECT set_config('app.platform_session', gen_random_uuid()::text, true), (SELECT count(*) FROM desks)",
+            [(0,)],
+        ),
+        ("TRUNCATE desks", None),
+    ],
+)
+def test_platform_role_without_a_session_reaches_no_staff_row(ledger: Database, verb: str, seen: Any) -> None:
+    """T128"""
+    with ledger.connect(ROLES.platform) as platform:
+        if seen is None:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), platform.transaction():
+                platform.execute(verb)
+        else:
+            assert [row[-1:] for row in platform.execute(verb).fetchall()] == seen
+        platform.rollback()
+    with ledger.connect("postgres") as truth:
+        assert truth.execute("SELECT id FROM desks").fetchall() == [(TENANT,)]
