@@ -46,7 +46,9 @@ from app.tenants.models import Domain, Tenant
 from app.tenants.registrar import EXTENSION as REGISTRAR
 from app.tenants.registrar import Hooks, open_registrar
 from app.tenants.states import Status
-from app.usage import holdings
+from app.usage import holdings, meters
+from app.usage import jobs as usage_jobs
+from app.usage import routes as usage_routes
 from tenancy.directory import SQLDirectory, TenantRecord
 from tenancy.flask import Tenancy
 from tenancy.resolvers import (
@@ -91,6 +93,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     features.init_app(app)
     changes.init_app(app)
     holdings.init_app(app)
+    meters.init_app(app, settings, database)
+    usage_jobs.init_app(app, settings)
 
     caches.init_app(app, settings)
     storage.init_app(app, settings)
@@ -116,6 +120,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         impersonation_routes.blueprint,
         admin_routes.blueprint,
         plan_routes.blueprint,
+        usage_routes.blueprint,
         configuration_routes.blueprint,
         crm_routes.blueprint,
         cards_routes.blueprint,
@@ -139,6 +144,7 @@ def close_app(app: Flask) -> None:
     health.close_app(app)
     desk: Desk = app.extensions[EXTENSION]
     calls.close_app(app, desk.database)
+    meters.close_app(app)
     if isinstance(desk.directory, SQLDirectory):
         desk.directory.close()
     desk.database.close()

@@ -170,6 +170,16 @@ class Settings(BaseSettings):
         description="Wrong passwords for one account from one address in 15 minutes; ten times that for either alone.",
     )
 
+    usage_flush_s: float = Field(
+        5.0,
+        ge=0.05,
+        le=300,
+        description="How often usage is written, in seconds; a process that is killed loses so much of it at most.",
+    )
+    usage_keep_days: int = Field(
+        90, ge=2, le=3650, description="Days that single records of usage are kept; sums of hours and days stay."
+    )
+
     deletion_grace_days: int = Field(
         30,
         ge=0,

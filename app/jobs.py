@@ -10,6 +10,7 @@ from app.queue import upkeep
 from app.queue.tasks import PlatformTask, Task
 from app.staff import jobs as staff_jobs
 from app.tenants import jobs as tenant_jobs
+from app.usage import jobs as usage_jobs
 
 TASKS: tuple[Task | PlatformTask, ...] = (
     key_jobs.seal_anew,
@@ -17,6 +18,8 @@ TASKS: tuple[Task | PlatformTask, ...] = (
     upkeep.remove_old,
     file_jobs.tidy_files,
     limit_jobs.sweep_windows,
+    usage_jobs.roll_up_usage,
+    usage_jobs.take_stock,
     audit_jobs.retain,
     staff_jobs.remove_spent_rows,
     tenant_jobs.erase_due,

@@ -18,6 +18,7 @@ from app.admin import (
     staff,
     stats,
     tenants,
+    usage,
 )
 from app.admin.blueprint import blueprint
 from app.staff import routes as staff_auth
@@ -40,4 +41,5 @@ __all__ = [
     "staff_auth",
     "stats",
     "tenants",
+    "usage",
 ]
