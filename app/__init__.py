@@ -11,7 +11,6 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app import caches, http, mail, openapi, pages
 from app.admin import routes as admin_routes
 from app.admin import stats
-from app.audit import cli as audit_cli
 from app.audit import jobs as audit_jobs
 from app.audit import requests, security
 from app.audit import routes as audit_routes
@@ -19,6 +18,7 @@ from app.auth import access, cookies, guard
 from app.auth import routes as auth_routes
 from app.auth.desk import EXTENSION, Desk, open_desk
 from app.cards import routes as cards_routes
+from app.cli.commands import COMMANDS
 from app.config import ResolverName, Settings, read_settings
 from app.configuration import routes as configuration_routes
 from app.crm import routes as crm_routes
@@ -28,7 +28,6 @@ from app.files import storage
 from app.impersonation import limits as impersonation_limits
 from app.impersonation import routes as impersonation_routes
 from app.jobs import TASKS
-from app.keys import cli as keys_cli
 from app.keys import masters
 from app.limits import calls, rates, sign_ins
 from app.members import invitations, owners
@@ -39,8 +38,6 @@ from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
 from app.queue import asking
 from app.seed import fill_with_examples
-from app.staff import cli as staff_cli
-from app.tenants import cli as tenants_cli
 from app.tenants import routes as tenants_routes
 from app.tenants.models import Domain, Tenant
 from app.tenants.registrar import EXTENSION as REGISTRAR
@@ -109,10 +106,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     sign_ins.init_app(app, settings)
     calls.init_app(app, rates.init_app(app, settings, database))
     stats.init_app(app, settings)
-    app.cli.add_command(keys_cli.keys)
-    app.cli.add_command(audit_cli.audit)
-    app.cli.add_command(staff_cli.staff)
-    app.cli.add_command(tenants_cli.tenants)
+    for command in COMMANDS:
+        app.cli.add_command(command)
     for blueprint in (
         auth_routes.blueprint,
         member_routes.blueprint,

@@ -89,8 +89,8 @@ def open_development(folder: Path) -> Iterator[Development]:
 
 
 @contextmanager
-def development_app(development: Development) -> Iterator[Flask]:
-    """Put the application together and see to it that the examples are there."""
+def development_app(development: Development, **given: Any) -> Iterator[Flask]:
+    """Put the application together and see to it that the examples are there. given: settings of the caller's own."""
     settings = development_settings(
         database_url=development.url(ROLES.app),
         platform_database_url=development.url(ROLES.platform),
@@ -99,6 +99,7 @@ def development_app(development: Development) -> Iterator[Flask]:
         jwt_signing_kid="dev",
         storage_url=development.storage_url,
         master_keys_file=development.master_keys_file,
+        **given,
     )
     app = create_app(settings)
     try:

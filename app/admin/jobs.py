@@ -104,7 +104,7 @@ def count_all_jobs(query: JobCountQuery) -> JobCounts:
 @answers(200, JobItem, tag="jobs")
 def show_job(job_id: int) -> JobItem:
     """Show one job."""
-    return JobItem.model_validate(_found(job_id, reason="admin API: show job"))
+    return JobItem.model_validate(find_any_job(job_id, reason="admin API: show job"))
 
 
 @blueprint.post("/jobs/<int:job_id>/retry")
@@ -112,7 +112,7 @@ def show_job(job_id: int) -> JobItem:
 @answers(200, JobItem, tag="jobs")
 def run_job_again(job_id: int, json: BecauseOf) -> JobItem:
     """Run a job again that failed or was cancelled."""
-    with _writing(job_id, reason=json.reason) as (session, job):
+    with writing_to(job_id, reason=json.reason) as (session, job):
         retry_job(session, job, reason=json.reason)
         changed = find_job(session, job_id)
     return JobItem.model_validate(changed)
@@ -123,13 +123,17 @@ def run_job_again(job_id: int, json: BecauseOf) -> JobItem:
 @answers(200, JobItem, tag="jobs")
 def take_job_out(job_id: int, json: BecauseOf) -> JobItem:
     """Take a job out of the queue that has not begun."""
-    with _writing(job_id, reason=json.reason) as (session, job):
+    with writing_to(job_id, reason=json.reason) as (session, job):
         cancel_job(session, job, reason=json.reason)
         changed = find_job(session, job_id)
     return JobItem.model_validate(changed)
 
 
-def _found(job_id: int, *, reason: str) -> JobView:
+def find_any_job(job_id: int, *, reason: str) -> JobView:
+    """Return a job of whichever tenant.
+
+    Raises: RowNotFoundError
+    """
     if job_id > _LARGEST_ID:
         raise RowNotFoundError
     with across_tenants(reason=reason) as session:
@@ -137,9 +141,9 @@ def _found(job_id: int, *, reason: str) -> JobView:
 
 
 @contextmanager
-def _writing(job_id: int, *, reason: str) -> Iterator[tuple[TenantSession | PlatformSession, JobView]]:
+def writing_to(job_id: int, *, reason: str) -> Iterator[tuple[TenantSession | PlatformSession, JobView]]:
     """Act where the job belongs, so that the audit of its tenant has it; the platform's, for its own."""
-    job = _found(job_id, reason=reason)
+    job = find_any_job(job_id, reason=reason)
     if job.tenant_id is None:
         with on_staff_tables(reason=reason) as platform:
             yield platform, job

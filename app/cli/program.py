@@ -8,11 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
-import click
+import rich_click as click
+from click.core import ParameterSource
 from flask import Flask
+from flask.cli import ScriptInfo
+from rich_click import RichGroup
 from sqlalchemy.exc import OperationalError
 
 from app import close_app, create_app
+from app.cli.commands import COMMANDS
 from app.config import Settings, SettingsError, read_migration_settings, read_settings
 from app.development import (
     DevelopmentError,
@@ -33,14 +37,35 @@ from tenancy.errors import TenancyError
 _FOLDER = Path("instance")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=RichGroup, commands=list(COMMANDS), invoke_without_command=True)
 @click.option("--port", type=click.IntRange(0, 65_535), envvar="APP_PORT", default=5000, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=_FOLDER, show_default=True, help="Keeps the data.")
 @click.pass_context
 def program(context: click.Context, port: int, folder: Path) -> None:
-    """Serve the application on this machine, with a database of its own and something in it to look at."""
+    """Serve the application on this machine, with a database of its own and something in it to look at.
+
+    The commands of operators work on the installation that the APP_* variables describe, or with --folder on the
+    development database that is kept there.
+    """
+    is_given = context.get_parameter_source("folder") is ParameterSource.COMMANDLINE
+    # Made when a command first needs it, and closed with the program.
+    context.obj = ScriptInfo(create_app=lambda: _operated_app(context, folder if is_given else None))
     if context.invoked_subcommand is None:
         run(port, folder)
+
+
+def _operated_app(context: click.Context, folder: Path | None) -> Flask:
+    """Return the application that an operator's command works on."""
+    if folder is None:
+        try:
+            app = create_app(quieted(read_settings()))
+        except SettingsError as error:
+            raise SettingsError(f"{error}\nSet them, or name a development database: --folder {_FOLDER}") from None
+        context.call_on_close(lambda: close_app(app))
+        return app
+    context.with_resource(stop_on_signals())
+    development = context.with_resource(open_development(folder))
+    return context.with_resource(development_app(development, log_level=os.environ.get("APP_LOG_LEVEL", "WARNING")))
 
 
 @program.command()

@@ -1,0 +1,1 @@
+"""The command line: everything that an operator does at night, by `python -m app` or `flask --app app`."""

@@ -1,0 +1,16 @@
+"""Every command of operators, for `python -m app` and for Flask's own command line."""
+
+from __future__ import annotations
+
+from app.audit.cli import audit
+from app.cli.configuration import config
+from app.cli.domains import domains
+from app.cli.health import health
+from app.cli.invitations import invitations
+from app.cli.jobs import jobs
+from app.cli.plans import plans
+from app.cli.tenants import tenants
+from app.keys.cli import keys
+from app.staff.cli import staff
+
+COMMANDS = (tenants, plans, config, invitations, domains, jobs, health, keys, audit, staff)

@@ -1,0 +1,120 @@
+"""What the operator's commands share: who acts, which tenant is meant, and how the answer is told."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+from pydantic import BaseModel
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from app.audit.actors import Actor, ActorKind, acting_as
+from app.auth.desk import desk
+from app.errors import ProblemError, RowNotFoundError
+from app.schemas import normalize_email
+from app.staff.operations import staff_by_email
+from app.tenants.registrar import registrar
+from tenancy.directory import Reference
+from tenancy.errors import TenancyError
+
+Shown = TypeVar("Shown", bound=BaseModel)
+Command = Callable[..., Shown]
+
+REASON = click.option("--reason", required=True, help="Why; it stands in the audit.")
+
+
+def operated(
+    show: Callable[[Shown], RenderableType], *, is_failure: Callable[[Shown], bool] = lambda _answer: False
+) -> Callable[[Command[Shown]], Callable[..., None]]:
+    """Run a command in the operator's name, and tell its answer: as `show` has it, or as JSON with --json.
+
+    A refusal is one sentence on standard error and exit code 1; so is an answer that is a failure, once it was told.
+    """
+
+    def decorate(command: Command[Shown]) -> Callable[..., None]:
+        @click.option(
+            "--as", "staff_email", help="Address of the staff account that acts; without it, your login here."
+        )
+        @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+        @functools.wraps(command)
+        def run(*args: Any, staff_email: str | None, as_json: bool, **options: Any) -> None:
+            with _refusing(), acting_as(operator_of(_name(), staff_email)):
+                answer = command(*args, **options)
+            if as_json:
+                click.echo(json.dumps(answer.model_dump(mode="json"), indent=2))
+            else:
+                # As wide as it needs where nobody looks: a cut table is no use to a pipe.
+                console = Console()
+                console.print(show(answer), soft_wrap=not console.is_terminal)
+            if is_failure(answer):
+                raise SystemExit(1)
+
+        return run
+
+    return decorate
+
+
+def operator_of(command: str, staff_email: str | None) -> Actor:
+    """Return who acts: somebody of the staff, or whoever is signed in to this machine.
+
+    Raises: ClickException - nobody of the staff has this address, or she is disabled.
+    """
+    login = getpass.getuser()
+    if staff_email is None:
+        return Actor(ActorKind.SYSTEM, command, f"{login} at the command line")
+    try:
+        email = normalize_email(staff_email)
+        return Actor(ActorKind.STAFF, str(staff_by_email(desk(), email)), f"{email} ({login} at the command line)")
+    except (ValueError, RowNotFoundError):
+        raise click.ClickException(
+            f"Nobody of the staff has the address {staff_email!r}, or she is disabled."
+        ) from None
+
+
+def _name() -> str:
+    """Return what the command is called below the program, such as `jobs retry`."""
+    return " ".join(click.get_current_context().command_path.split()[1:])
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except ProblemError as error:
+        said = [error.detail, *(f"{fault.field} {fault.message}" for fault in error.errors)]
+        raise click.ClickException("\n".join(said)) from None
+    except TenancyError as error:
+        raise click.ClickException(f"{error.message}; {error.hint}" if error.hint else error.message) from None
+
+
+TENANT = click.argument("tenant")
+
+
+def tenant_named(text: str) -> UUID:
+    """Return the id of the tenant with this slug or id; inside the command, for before it there is no application.
+
+    Raises: ClickException - there is none.
+    """
+    try:
+        reference = Reference("id", str(UUID(text)))
+    except ValueError:
+        reference = Reference("slug", text.lower())
+    found = registrar().directory.find(reference)
+    if found is None:
+        raise click.ClickException(f"No tenant has the slug or the id {text!r}.")
+    return found.id
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Return a table; what is None is an empty cell."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    return table
