@@ -9,10 +9,14 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid, create_engine
+from sqlalchemy.pool import NullPool
 
+from tenancy.doctor.catalog import examine_catalog
+from tenancy.doctor.findings import Finding, Subject
 from tenancy.embedded import Server, Template
 from tenancy.errors import ModelError
+from tenancy.rls import GuardedTable, guard_sql
 from tenancy.tables import (
     TENANT_KEY,
     TenantForeignKey,
@@ -231,3 +235,44 @@ def test_platform_role_without_a_session_reaches_no_staff_row(ledger: Database, 
         platform.rollback()
     with ledger.connect("postgres") as truth:
         assert truth.execute("SELECT id FROM desks").fetchall() == [(TENANT,)]
+
+
+def parted() -> MetaData:
+    metadata = MetaData()
+    columns = (tenant_column(), Column("id", Uuid, primary_key=True), Column("what", Text))
+    events = Table("events", metadata, *columns, postgresql_partition_by="HASH (tenant_id)")
+    limit_grants(app=("SELECT", "INSERT"))(events)
+    return metadata
+
+
+@pytest.mark.parametrize("given", ["UPDATE", "DELETE", "UPDATE (what)", "everything"])
+def test_doctor_tells_of_a_partition_that_may_be_changed_where_its_parent_may_not(
+    tmp_path: Path, empty_database: Database, given: str
+) -> None:
+    """T024"""
+    metadata, project = parted(), Project(tmp_path, empty_database)
+    project.generate(metadata)
+    project.upgrade()
+    part = "CREATE TABLE events_1 PARTITION OF events FOR VALUES WITH (MODULUS 1, REMAINDER 0)"
+    like_parent = GuardedTable("events_1", "tenant", ("what",), app=("SELECT", "INSERT"))
+    wider = GuardedTable("events_1", "tenant", ("what",))
+    with project.database.connect("postgres") as truth:
+        for statement in (part, f"ALTER TABLE events_1 OWNER TO {ROLES.owner}", *guard_sql(like_parent, ROLES)):
+            truth.execute(statement.encode())
+    before = examined(project, metadata)
+
+    with project.database.connect("postgres") as truth:
+        for statement in (
+            guard_sql(wider, ROLES) if given == "everything" else [f"GRANT {given} ON events_1 TO {ROLES.app}"]
+        ):
+            truth.execute(statement.encode())
+
+    assert before == []
+    assert {finding.object_name for finding in examined(project, metadata)} == {"table public.events_1"}
+
+
+def examined(project: Project, metadata: MetaData) -> list[Finding]:
+    admin = create_engine(project.database.url("postgres"), poolclass=NullPool)
+    with admin.connect() as connection:
+        found = examine_catalog(Subject(connection=connection, metadata=metadata))
+        return [finding for finding in found if finding.rule.id not in ("TEN001", "TEN113")]

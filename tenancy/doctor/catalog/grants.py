@@ -8,6 +8,7 @@ from tenancy.doctor.catalog.guards import Catalog, Guard
 from tenancy.doctor.catalog.row_security import guard_op
 from tenancy.doctor.checks import Check, rules_of
 from tenancy.doctor.findings import Finding, Rule
+from tenancy.marks import EVERY_PRIVILEGE
 from tenancy.rls import Grant, TableState, quote
 from tenancy.rls.catalog import compare_grants
 
@@ -68,17 +69,31 @@ def _concerns(guard: Guard, grant: Grant, kind: str) -> bool:
 
 
 def _forbidden(guard: Guard, state: TableState, catalog: Catalog) -> Iterator[Grant]:
-    """What no table of any model would be given: for tables whose model is not known."""
+    """What no table of any model would be given, nor the parent: for tables whose model is not known."""
     roles = catalog.roles
     for grant in sorted(state.grants, key=str):
         if grant.role in catalog.runtime:
             is_key = grant.privilege == "UPDATE" and grant.column in (None, guard.wanted.key)
-            is_wrong = is_key or grant.privilege in PAST_POLICIES
+            is_wrong = is_key or grant.privilege in PAST_POLICIES or _is_wider(guard, grant, catalog)
         else:
             is_read = grant.privilege == "SELECT"
             is_wrong = grant.role == "PUBLIC" or (grant.role in (roles.lookup, roles.backup) and not is_read)
         if is_wrong:
             yield grant
+
+
+def _is_wider(guard: Guard, grant: Grant, catalog: Catalog) -> bool:
+    """Whether a partition, read by its own name, gives the role what its parent's limits keep from it."""
+    if guard.parent is None or grant.privilege not in EVERY_PRIVILEGE:
+        return False
+    wanted = guard.wanted
+    is_app = grant.role == catalog.roles.app
+    if grant.privilege not in (wanted.app if is_app else wanted.platform):
+        return True
+    if not is_app:
+        return False
+    is_kept = wanted.app_update is not None and grant.column in wanted.update and grant.column not in wanted.app_update
+    return is_kept if grant.privilege == "UPDATE" else wanted.kind == "registry" and grant.privilege == "DELETE"
 
 
 def _finding(guard: Guard, grant: Grant, kind: str, catalog: Catalog) -> Finding:
