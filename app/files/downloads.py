@@ -39,6 +39,8 @@ def download(file: File) -> Response:
 
 def _names(name: str) -> dict[str, str]:
     """Return a name as a header can hold it: whole in UTF-8, and without what is not ASCII for old readers."""
+    # Taken from the card where its sender gave none: a line break would be refused by the header.
+    name = "".join(sign if sign.isprintable() else "_" for sign in name)
     if name.isascii():
         return {"filename": name}
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
