@@ -40,7 +40,7 @@ def sign_in() -> ResponseReturnValue:
     except ForbiddenError:
         form.message = f"This account does not belong to {db.tenancy().tenant.name}."
         return render_template("auth/sign_in.html", form=form), 403
-    _start(found)
+    begin_session(found)
     return redirect(onward, 303)
 
 
@@ -84,11 +84,12 @@ def accept_handover() -> ResponseReturnValue:
     if account_id is None:
         flash("That took too long, or began in another browser. Sign in here instead.", "error")
         return redirect(url_for(".sign_in"), 303)
-    _start(operations.switch_tenant(desk(), account_id, str(require_tenant())))
+    begin_session(operations.switch_tenant(desk(), account_id, str(require_tenant())))
     return redirect(url_for("crm_pages.people"), 303)
 
 
-def _start(found: operations.SignedIn) -> None:
+def begin_session(found: operations.SignedIn) -> None:
+    """Give the browser the cookie of a sign-in in the tenant of this host."""
     principal = find_principal(db.session(), found.subject.sign_in_id)
     if principal is None:
         raise NotSignedInError("The sign-in has ended already: sign in again.")

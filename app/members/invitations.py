@@ -99,7 +99,7 @@ def invite(session: Session, *, email: str, role: Role, by: Member, link_of: Cal
     except IntegrityError:
         session.rollback()
         raise _taken("is invited already: send that invitation anew") from None
-    return _send(invitation, token, link_of)
+    return send(invitation, token, link_of)
 
 
 def send_anew(session: Session, invitation_id: UUID, *, by: Member, link_of: Callable[[str], str]) -> Sent | None:
@@ -109,13 +109,19 @@ def send_anew(session: Session, invitation_id: UUID, *, by: Member, link_of: Cal
     if invitation is None:
         return None
     check_gift(by, Role(invitation.role))
-    token = new_token()
-    invitation.token_hash = hash_of(token)
-    invitation.expires_at = datetime.now(UTC) + _ttl()
+    token = renew(invitation)
     invitation.invited_by = by.account_id
     record(session, "invitation.sent_anew", target=("invitation", invitation.id), after={"email": invitation.email})
     session.commit()
-    return _send(invitation, token, link_of)
+    return send(invitation, token, link_of)
+
+
+def renew(invitation: Invitation) -> str:
+    """Give an open invitation a new life, and return its new token; the old one is dead."""
+    token = new_token()
+    invitation.token_hash = hash_of(token)
+    invitation.expires_at = datetime.now(UTC) + _ttl()
+    return token
 
 
 def revoke(session: Session, invitation_id: UUID) -> bool:
@@ -148,6 +154,26 @@ def _end_expired(session: Session) -> None:
 
 
 # Accepting --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Invited:
+    """What whoever holds the token of an open invitation may know. is_known: her address has an account already."""
+
+    tenant: TenantRecord
+    email: str
+    role: Role
+    is_known: bool
+
+
+def show(desk: Desk, token: str) -> Invited:
+    """Return what an invitation is for.
+
+    Raises: InvitationEndedError
+    """
+    tenant, invitation = _find(desk, token)
+    is_known = bool(desk.look_up(account_of_email, invitation.email))
+    return Invited(tenant, invitation.email, Role(invitation.role), is_known)
 
 
 @dataclass(frozen=True)
@@ -269,7 +295,11 @@ def _password_refused() -> TakenError:
 # Sending ----------------------------------------------------------------------------------------------
 
 
-def _send(invitation: Invitation, token: str, link_of: Callable[[str], str]) -> Sent:
+def send(invitation: Invitation, token: str, link_of: Callable[[str], str]) -> Sent:
+    """Send an invitation that is committed.
+
+    Raises: MailUnavailableError - it did not go out.
+    """
     link = link_of(token)
     try:
         mail.send(

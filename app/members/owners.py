@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.orm import Session
 
 from app import mail
 from app.audit.entries import record
 from app.config import Settings
+from app.errors import ProblemError
 from app.members import invitations
 from app.members.models import Invitation
 from app.members.permissions import Role
@@ -48,6 +49,30 @@ def owner_inviter(settings: Settings) -> Callable[[Session, str], None]:
         event.listen(session, "after_commit", lambda _session: _send(email, link, ends), once=True)
 
     return invite_owner
+
+
+class NoOwnerInvitedError(ProblemError):
+    """There is no open invitation of a first owner: she has accepted, or none was ever sent."""
+
+    code = 409
+    kind = "no_owner_invited"
+
+
+def renew_owners(session: Session, *, reason: str) -> tuple[Invitation, str]:
+    """Renew the open invitation of the first owner, and return it with its token; also when it has run out.
+
+    The caller sends it once this is committed. Raises: NoOwnerInvitedError, MailUnavailableError
+    """
+    invitations.check_mail()
+    is_open = (Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
+    of_platform = (Invitation.invited_by == invitations.BY_THE_PLATFORM, Invitation.role == Role.OWNER)
+    invitation = session.scalar(select(Invitation).where(*is_open, *of_platform).with_for_update())
+    if invitation is None:
+        raise NoOwnerInvitedError("No invitation of a first owner is open: she has accepted it, or none was sent.")
+    token = invitations.renew(invitation)
+    about = {"email": invitation.email}
+    record(session, "invitation.sent_anew", target=("invitation", invitation.id), after=about, reason=reason)
+    return invitation, token
 
 
 def _send(email: str, link: str, ends: datetime) -> None:

@@ -32,9 +32,10 @@ def init_app(app: Flask, settings: Settings, logins: LoginManager) -> None:
     """Register the pages and all they need. Comes last, when the routes of the API stand."""
     from app.auth import pages as auth_pages  # here, because these modules use the ones of this package
     from app.crm import pages as crm_pages
+    from app.members import pages as member_pages
     from app.tenants import pages as tenants_pages
 
-    for holder in (auth_pages, crm_pages, tenants_pages):
+    for holder in (auth_pages, crm_pages, member_pages, tenants_pages):
         app.register_blueprint(holder.blueprint)
     app.extensions["addresses"] = Addresses(settings)
     app.extensions["handover"] = Handover(settings)

@@ -110,6 +110,7 @@ def pytest_tenancy_request(endpoint: str, method: str, tenant: SeededTenant, row
 
 def pytest_tenancy_unswept() -> Mapping[str, str]:
     return {
+        "member_pages.invitation": "a token names it; tests/app/test_invitation_page.py shows it a foreign one",
         "members.join": "a token names the tenant that is joined; tests/app/test_invitations.py walks it",
         "configuration.clear_setting": "it names a key, which is no row's; tests/app/test_configuration.py clears one",
         "tenants.check_domain": "it asks the public DNS; tests/app/test_domains.py shows it a foreign claim",
