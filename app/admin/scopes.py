@@ -13,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from app.audit.actors import Actor, require_actor
+from app.audit.entries import REFUSAL
 from app.auth.desk import desk
 from app.errors import RowNotFoundError
 from app.tenants.models import Tenant
@@ -40,6 +41,7 @@ def in_tenant(tenant_id: UUID, *, reason: str) -> Iterator[TenantSession]:
             raise RowNotFoundError
         if tenant.status == Status.DELETED:
             # Nothing is left of it, and that is certified.
+            session.info[REFUSAL] = _refuse
             event.listen(session, "before_flush", _refuse_flush)
             event.listen(session, "do_orm_execute", _refuse_change)
         yield session
@@ -68,12 +70,16 @@ def on_staff_tables(*, reason: str) -> Iterator[PlatformSession]:
 
 
 def _refuse_flush(_session: Session, _context: object, _instances: object) -> None:
+    _refuse()
+
+
+def _refuse() -> None:
     raise InvalidTransitionError("The tenant is erased: nothing can be kept for it.", status=Status.DELETED, allowed=())
 
 
 def _refuse_change(state: ORMExecuteState) -> None:
     if state.is_insert or state.is_update or state.is_delete:
-        _refuse_flush(state.session, None, None)
+        _refuse()
 
 
 def name_of(actor: Actor) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,7 @@ from tenancy.session import PlatformSession
 from tenancy.tables import TENANT_KEY, new_id
 
 Target = tuple[str, UUID]
+REFUSAL = "audit_refusal"  # in `session.info`: what is called before each entry, and raises where none may be made
 
 
 def record(
@@ -86,6 +87,9 @@ def _add(session: Session, table: str, row: Mapping[str, Any]) -> None:
 
     In a savepoint it is sent at once, because it goes with the savepoint where that is rolled back.
     """
+    refuse: Callable[[], None] | None = session.info.get(REFUSAL)
+    if refuse is not None:
+        refuse()
     statement, values = _insert(table, tuple(row)), list(row.values())
     connection = session.connection()
     driver = connection.connection.driver_connection

@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
-from app.audit.chain import Chain, Link
+from app.audit.chain import Chain, Link, chain_of_tenant
 from app.audit.models import AuditEntry, EntryColumns, PlatformEntry
 from app.audit.schemas import EntryAnswer, EntryList, EntryQuery, ExportQuery
+from app.errors import InvalidInputError
 from app.paging import Sorts
 
 ENTRIES = Sorts(AuditEntry, ("at",))
@@ -61,6 +62,24 @@ def page_of_platform(session: Session, query: EntryQuery) -> EntryList:
 
 
 # Files ------------------------------------------------------------------------------------------------
+
+
+def refuse_part(query: ExportQuery) -> None:
+    """Refuse an export that could not be checked.
+
+    Raises: InvalidInputError - a filter is given, and the format is that of the chain.
+    """
+    is_whole = query.model_dump(exclude={"tenant", "format"}, exclude_none=True) == {}
+    if query.format == "ndjson" and not is_whole:
+        raise InvalidInputError.of("query.format", "a part of a chain cannot be checked: leave the filters out, or csv")
+
+
+def export_lines(session: Session, query: ExportQuery) -> Iterator[str]:
+    """Yield the file that is asked for of the tenant in scope, as it is read."""
+    if query.format == "ndjson":
+        return ndjson(session, chain_of_tenant())
+    rows = matching(select(AuditEntry), AuditEntry, query)
+    return csv_lines(session, rows.order_by(AuditEntry.at, AuditEntry.id))
 
 
 def ndjson(session: Session, chain: Chain) -> Iterator[str]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, stream_with_context
-from sqlalchemy import select
 
-from app.audit.chain import chain_of_tenant, verify
+from app.audit.chain import verify
 from app.audit.entries import record
-from app.audit.models import AuditEntry
-from app.audit.reading import csv_lines, matching, ndjson, page_of_tenant
+from app.audit.reading import export_lines, page_of_tenant, refuse_part
 from app.audit.schemas import EntryList, EntryQuery, ExportQuery, VerdictAnswer
 from app.auth.access import permits
 from app.db import session, tenancy
-from app.errors import InvalidInputError
 from app.members.permissions import Permission
 from app.openapi import answers
 
@@ -44,17 +41,11 @@ def export_entries(query: ExportQuery) -> Response:
     `ndjson` is the whole chain with its hashes and head, for checking it elsewhere; `csv` is for people, and takes
     the filters.
     """
-    is_whole = query.model_dump(exclude={"tenant", "format"}, exclude_none=True) == {}
-    if query.format == "ndjson" and not is_whole:
-        raise InvalidInputError.of("query.format", "a part of a chain cannot be checked: leave the filters out, or csv")
+    refuse_part(query)
     here = session()
     record(here, "audit.exported", after={"format": query.format})
     here.commit()
-    if query.format == "ndjson":
-        lines = ndjson(here, chain_of_tenant())
-    else:
-        lines = csv_lines(here, matching(select(AuditEntry), AuditEntry, query).order_by(AuditEntry.at, AuditEntry.id))
-    return as_file(lines, name=f"audit-{tenancy().tenant.slug}", kind=query.format)
+    return as_file(export_lines(here, query), name=f"audit-{tenancy().tenant.slug}", kind=query.format)
 
 
 def as_file(lines: object, *, name: str, kind: str) -> Response:
