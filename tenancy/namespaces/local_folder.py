@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,13 @@ def is_no_place(root: Path, key: str) -> bool:
     """Tell whether no object can lie there: a folder does, or an object where one of its folders would be."""
     place = root / key
     return place.is_dir() or any(above.is_file() for above in place.parents if root in above.parents)
+
+
+def remove_folder(root: Path, prefix: str) -> None:
+    """Remove a folder with all that lies in it, also what no store lists: halves of objects whose writer was killed.
+
+    Raises: KeyRefusedError - a symbolic link leads to it.
+    """
+    check_place(root, prefix.rstrip("/"))
+    if (root / prefix).is_dir():
+        shutil.rmtree(root / prefix)

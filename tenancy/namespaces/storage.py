@@ -20,7 +20,7 @@ from tenancy.errors import (
     PlatformAccessError,
 )
 from tenancy.namespaces.keys import TENANTS, name_of, object_key, storage_prefix
-from tenancy.namespaces.local_folder import check_place, is_no_place, is_reached_by_link, root_of
+from tenancy.namespaces.local_folder import check_place, is_no_place, is_reached_by_link, remove_folder, root_of
 
 _CHUNK_BYTES = 65_536
 _LONGEST_LINK_S = 3_600
@@ -131,6 +131,8 @@ class TenantStorage:
         for found in list(self.list()):
             self.delete(found.name)
             count += 1
+        if self._root is not None:
+            remove_folder(self._root, storage_prefix(require_tenant()))
         return count
 
     def signed_url(self, name: str, *, expires_in_s: int, method: Literal["GET", "PUT"] = "GET") -> str:
