@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenancy.embedded import Server
-from tenancy.encryption import SealedValue
+from tenancy.encryption import EncryptedJSON, SealedValue
+from tenancy.encryption.ciphers import Place, seal, unseal
 from tenancy.errors import EncryptionError, InvalidCiphertextError
 from tenancy.tables import new_id
 from tests.tenancy.tenants import ACME
 from tests.tenancy.vault import Patient, Vault, Visit, open_vault
+
+CIPHER = AESGCM(bytes(range(32)))
 
 
 @pytest.fixture
@@ -60,3 +67,62 @@ def test_value_sealed_for_one_row_is_sealed_anew_for_another(vault: Vault) -> No
         session.get_one(Patient, eve).note = vault.keyring.seal_value(session, Patient.note, ada, "new")  # type: ignore[assignment]
 
     assert vault.read(ACME, eve) == "new"
+
+
+PLACES = st.builds(
+    Place,
+    st.uuids(),
+    st.text(max_size=12),
+    st.lists(st.one_of(st.uuids(), st.text(max_size=6), st.integers(), st.booleans()), max_size=3).map(tuple),
+)
+
+
+@given(PLACES, PLACES, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_what_is_authenticated_differs_with_any_part_of_the_place(
+    one: Place, other: Place, version: int, other_version: int
+) -> None:
+    kinds = [[UUID if isinstance(v, UUID) else str if isinstance(v, str) else int for v in p.row] for p in (one, other)]
+    is_same = (one, version, kinds[0]) == (other, other_version, kinds[1])
+
+    assert (one.bound_to(version) == other.bound_to(other_version)) is is_same
+
+
+@given(st.binary(max_size=64), st.integers(0, 200), st.binary(max_size=3))
+def test_sealed_bytes_that_are_cut_or_go_on_do_not_open(clear: bytes, kept: int, more: bytes) -> None:
+    place = Place(ACME, "patients.note", (ACME,))
+    data = seal(CIPHER, 3, clear, place)
+    changed = data[:kept] + more
+
+    if changed == data:
+        assert unseal(CIPHER, changed, place) == clear
+    else:
+        with pytest.raises(InvalidCiphertextError):
+            unseal(CIPHER, changed, place)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_anything_that_json_can_say_comes_back_as_it_was(value: Any) -> None:
+    kind = EncryptedJSON()
+
+    found = kind.decode(kind.encode(value))
+
+    assert repr(found) == repr(value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x", "\ud800", {"\ud800": 1}])
+def test_what_json_cannot_say_is_refused(value: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        EncryptedJSON().encode(value)
