@@ -32,7 +32,7 @@ from app.keys import masters
 from app.limits import calls, rates, sign_ins
 from app.members import invitations, owners
 from app.members import routes as member_routes
-from app.observability import health, logs, metrics, statements
+from app.observability import health, logs, metrics, statements, traces
 from app.observability import routes as observability_routes
 from app.plans import changes, features, standing
 from app.plans import routes as plan_routes
@@ -99,6 +99,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     metrics.init_app(app, settings, database, directory, keyring=masters.keyring(app), standings=standings)
 
     tenancy = _tenancy(settings, database, directory, desk)
+    traces.init_app(app, settings, tenancy, database)
     tenancy.init_app(app)
     http.init_app(app, settings)
     logins = cookies.init_app(app, settings)
@@ -137,6 +138,7 @@ def close_app(app: Flask) -> None:
     """Stop the directory's listener and close the connections; for tests and for the end of a program."""
     security.close_app(app)
     health.close_app(app)
+    traces.close_app(app)
     desk: Desk = app.extensions[EXTENSION]
     calls.close_app(app, desk.database)
     meters.close_app(app)
