@@ -124,6 +124,8 @@ def _write_organization(
         member = Member(account_id=account_id, email=email, role=Role.OWNER)
         session.add(member)
         session.flush()
+        about = {"email": email, "role": member.role}
+        record(session, "member.registered", target=("member", member.id), after=about)
         members.append(member)
 
     timeout = timedelta(seconds=shipped_catalogue().newest(plan).setting(SESSION_TIMEOUT))

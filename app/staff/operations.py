@@ -83,7 +83,9 @@ def _open_sign_in(desk: Desk, staff_id: UUID, checked: str, renewed: str | None)
 def sign_out(sign_in_id: UUID) -> None:
     """End a sign-in: its token stops counting at once."""
     with on_staff_tables(reason="staff sign-out") as session:
-        session.execute(update(StaffSignIn).where(StaffSignIn.id == sign_in_id).values(ended_at=func.now()))
+        ended = update(StaffSignIn).where(StaffSignIn.id == sign_in_id, StaffSignIn.ended_at.is_(None))
+        for staff_id in session.scalars(ended.values(ended_at=func.now()).returning(StaffSignIn.staff_id)).all():
+            record_platform(session, "staff.signed_out", target=("staff", staff_id))
 
 
 def end_sign_ins(session: PlatformSession, staff_id: UUID) -> None:
