@@ -20,6 +20,7 @@ ORDER = (
     "leaky",
     "flask",
     "tenants",
+    "registry",
     "onboarding",
     "modes",
     "pooler",
