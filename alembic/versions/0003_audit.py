@@ -29,6 +29,7 @@ _ENTRY = [
 ]
 _LINK = ["number", "at", "previous_hash", "hash"]
 _HEAD = ["number", "previous_hash", "hash", "pruned_number", "pruned_hash"]
+_SAID = "the tenants' login adds what its own people do, as it happens"
 _KEPT = "a tenant's audit is removed by retention, or with the tenant; the platform's by retention only"
 
 
@@ -202,6 +203,8 @@ def _link_sql(name: str, *, is_tenants: bool) -> str:
     # Nobody else can be let into the staff's tables: a row that a superuser plants stays loose, and is found out.
     stranger = f"session_user OPERATOR(pg_catalog.<>) '{current_installation().roles.platform}'"
     leave = "" if is_tenants else f"IF {stranger} THEN RETURN NULL; END IF;"
+    forged = _forged(current_installation().roles.app)
+    refuse = f"IF {forged} THEN {_refusal(_SAID)} END IF;" if is_tenants else ""
     return f"""
 CREATE FUNCTION {name}_link() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
@@ -211,6 +214,7 @@ DECLARE
     ' ' {joined} {_time_of("stamp")} {joined} ' ' {joined} {_text_of("NEW", is_tenants=is_tenants)}, 'UTF8');
 BEGIN
   {leave}
+  {refuse}
   {before}
   LOOP
     WITH moved AS (
@@ -227,6 +231,14 @@ BEGIN
   {after}
   RETURN NULL;
 END $$"""  # noqa: S608 - fixed names
+
+
+def _forged(app: str) -> str:
+    """Whatever the tenants' own login says, it does not speak for staff, and not of another time than now."""
+    kinds = " OR ".join(f"NEW.actor_kind OPERATOR(pg_catalog.=) '{kind}'" for kind in ("staff", "key"))
+    early = "NEW.at OPERATOR(pg_catalog.<) (stamp OPERATOR(pg_catalog.-) '1 hour'\\:\\:pg_catalog.interval)"
+    late = "NEW.at OPERATOR(pg_catalog.>) (stamp OPERATOR(pg_catalog.+) '1 minute'\\:\\:pg_catalog.interval)"
+    return f"session_user OPERATOR(pg_catalog.=) '{app}' AND ({kinds} OR {early} OR {late})"
 
 
 def _refusal(hint: str) -> str:

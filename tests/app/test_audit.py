@@ -32,7 +32,7 @@ from tests.app.test_audit_chain import intruder as intruder
 from tests.app.test_invitations import join
 
 AUDIT = "/api/v1/audit"
-ANA = Actor(ActorKind.STAFF, "ana", "ana@platform.test")
+ANA = Actor(ActorKind.ACCOUNT, "ana", "ana@platform.test")
 
 
 def entries(visitor: Visitor, **query: str) -> list[dict[str, object]]:
@@ -55,7 +55,7 @@ def test_registration_signing_in_and_out_are_recorded(acme: Visitor) -> None:
 
     found = [action for action in actions(acme, sort="at") if str(action).startswith("member.")]
 
-    assert found == ["member.signed_in", "member.signed_in", "member.signed_out"]
+    assert found == ["member.registered", "member.signed_in", "member.signed_in", "member.signed_out"]
     assert {entry["actor_label"] for entry in entries(acme, action="member.signed_in")} == {acme.email}
 
 

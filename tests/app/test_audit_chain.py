@@ -22,7 +22,7 @@ from tenancy.session import platform_sessionmaker
 from tests.app.conftest import Truth, Visitor
 from tests.conftest import ROLES, Database
 
-ANA = Actor(ActorKind.STAFF, "ana", "ana@platform.test", request_id="r-1")
+ANA = Actor(ActorKind.ACCOUNT, "ana", "ana@platform.test", request_id="r-1")
 
 
 @pytest.fixture
