@@ -24,6 +24,7 @@ from tenancy.alembic.keys import (
 from tenancy.alembic.operations import TenancyOp
 from tenancy.alembic.rows import lifted
 from tenancy.errors import MigrationError
+from tenancy.marks import EVERY_PRIVILEGE
 from tenancy.rls import GuardedTable
 from tenancy.rls.migrations import send
 from tenancy.tables import TENANT_KEY
@@ -43,12 +44,15 @@ class AdoptTableOp(TenancyOp):
         *,
         tenant_id: UUID | str,
         across_tenants: Sequence[str] = (),
+        app: Sequence[str] = EVERY_PRIVILEGE,
+        platform: Sequence[str] = EVERY_PRIVILEGE,
         lookup_columns: Sequence[str] = (),
         schema: str | None = None,
     ) -> None:
         self.table_name = table_name
         self.tenant_id = tenant_id
         self.across_tenants = tuple(across_tenants)
+        self.app, self.platform = tuple(app), tuple(platform)
         self.lookup_columns = tuple(lookup_columns)
         self.schema = schema
 
@@ -60,6 +64,8 @@ class AdoptTableOp(TenancyOp):
         *,
         tenant_id: UUID | str,
         across_tenants: Sequence[str] = (),
+        app: Sequence[str] = EVERY_PRIVILEGE,
+        platform: Sequence[str] = EVERY_PRIVILEGE,
         lookup_columns: Sequence[str] = (),
         schema: str | None = None,
     ) -> None:
@@ -70,7 +76,7 @@ class AdoptTableOp(TenancyOp):
         tenant_id: of the tenant that gets all rows; or an SQL expression over the row, such as
             "(SELECT tenant_id FROM owners o WHERE o.id = todos.owner_id)".
         across_tenants: unique constraints or indexes, by name, that stay as they are.
-        lookup_columns: as in `guard_table`.
+        app, platform, lookup_columns: as in `guard_table`; with limit_grants, what it says.
         Raises: MigrationError - offline mode; another primary key; a row gets no tenant; a table that points
             here has no `tenant_id` yet; a key that cannot carry the tenant.
         """
@@ -79,6 +85,8 @@ class AdoptTableOp(TenancyOp):
                 table_name,
                 tenant_id=tenant_id,
                 across_tenants=across_tenants,
+                app=app,
+                platform=platform,
                 lookup_columns=lookup_columns,
                 schema=schema,
             )
@@ -88,6 +96,8 @@ class AdoptTableOp(TenancyOp):
     def arguments(self) -> tuple[tuple[str, ...], dict[str, object]]:
         keywords: dict[str, object] = {"tenant_id": str(self.tenant_id)}
         keywords |= {"across_tenants": list(self.across_tenants)} if self.across_tenants else {}
+        keywords |= {"app": list(self.app)} if self.app != EVERY_PRIVILEGE else {}
+        keywords |= {"platform": list(self.platform)} if self.platform != EVERY_PRIVILEGE else {}
         keywords |= {"lookup_columns": list(self.lookup_columns)} if self.lookup_columns else {}
         keywords |= {"schema": self.schema} if self.schema else {}
         return (self.table_name,), keywords
@@ -111,6 +121,8 @@ class AdoptTableOp(TenancyOp):
             kind="tenant",
             update=(),
             schema=self.schema,
+            app=self.app,
+            platform=self.platform,
             lookup_columns=self.lookup_columns,
             sequences=tuple(connection.execute(_SEQUENCES, {"table": name}).scalars()),
         )
@@ -134,6 +146,8 @@ class AbandonTableOp(TenancyOp):
         *,
         tenant_id: UUID | str = "NULL",
         across_tenants: Sequence[str] = (),
+        app: Sequence[str] = EVERY_PRIVILEGE,
+        platform: Sequence[str] = EVERY_PRIVILEGE,
         lookup_columns: Sequence[str] = (),
         schema: str | None = None,
     ) -> None:
@@ -146,6 +160,8 @@ class AbandonTableOp(TenancyOp):
             table_name,
             tenant_id=tenant_id,
             across_tenants=across_tenants,
+            app=app,
+            platform=platform,
             lookup_columns=lookup_columns,
             schema=schema,
         )
