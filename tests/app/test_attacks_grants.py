@@ -89,7 +89,7 @@ def test_statement_of_an_attacker_is_refused(database: Database, acme: Visitor, 
         pytest.raises(psycopg.errors.InsufficientPrivilege),
         injected(database, acme) as connection,
     ):
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
 
 
 ENTRY = (
