@@ -66,6 +66,11 @@ class WorkBudget:
                 f"a share of {self.share!r} is no part of the time",
                 hint="pass a number above 0 and up to 1, such as 0.5 for half of the time",
             )
+        if self.share < 1 and self.concurrency is None:
+            raise ConfigurationError(
+                f"a share of {self.share!r} without a concurrency bounds nothing",
+                hint="say of how many places it is a share: pass a concurrency",
+            )
         timeouts = {"statement_timeout": self.statement_timeout_s, "lock_timeout": self.lock_timeout_s}
         given = {name: _milliseconds(name, seconds) for name, seconds in timeouts.items() if seconds is not None}
         settings = tuple((f"SET LOCAL {name} = {value}".encode(), None) for name, value in given.items())

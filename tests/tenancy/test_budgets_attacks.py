@@ -12,7 +12,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from tenancy.budgets import Budgets, WorkBudget
-from tenancy.errors import TenantBusyError
+from tenancy.errors import ConfigurationError, TenantBusyError
 
 REST_S = 0.1
 
@@ -65,3 +65,10 @@ def test_child_gives_back_a_slot_though_another_thread_held_the_lock_at_the_fork
     _, status = os.waitpid(child, 0)
 
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_share_of_places_without_number_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="bounds nothing"):
+        WorkBudget(share=0.5)
+
+    assert WorkBudget(share=1).concurrency is None
