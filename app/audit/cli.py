@@ -15,12 +15,13 @@ from rich.progress import track
 from sqlalchemy import select
 
 from app.admin.scopes import across_tenants
-from app.audit.actors import Actor, ActorKind, acting_as
+from app.audit.actors import acting_as
 from app.audit.chain import Verdict, chain_of_platform, chain_of_tenant, verify
 from app.audit.exports import ExportError, verify_export
 from app.audit.models import AuditEntry, AuditHead
 from app.audit.reading import ndjson
 from app.auth.desk import desk
+from app.cli.operators import operator_of
 from tenancy.context import platform_scope, tenant_scope
 from tenancy.directory import Reference
 from tenancy.session import TenantSession
@@ -121,5 +122,5 @@ def _in(tenant_id: UUID, reason: str) -> Iterator[TenantSession]:
 
 @contextmanager
 def _as_operator(command: str) -> Iterator[None]:
-    with acting_as(Actor(ActorKind.SYSTEM, command, getpass.getuser())):
+    with acting_as(operator_of(command)):
         yield

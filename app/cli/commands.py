@@ -8,9 +8,13 @@ from app.cli.domains import domains
 from app.cli.health import health
 from app.cli.invitations import invitations
 from app.cli.jobs import jobs
+from app.cli.operators import lets_staff_act
 from app.cli.plans import plans
 from app.cli.tenants import tenants
 from app.keys.cli import keys
 from app.staff.cli import staff
 
-COMMANDS = (tenants, plans, config, invitations, domains, jobs, health, keys, audit, staff)
+COMMANDS = (
+    *map(lets_staff_act, (tenants, plans, config, invitations, domains, jobs, keys, audit, staff)),
+    health,
+)

@@ -14,12 +14,13 @@ import click
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.table import Table
+from sqlalchemy import select
 
+from app.admin.scopes import across_tenants
 from app.audit.actors import Actor, ActorKind, acting_as
-from app.auth.desk import desk
-from app.errors import ProblemError, RowNotFoundError
+from app.errors import ProblemError
 from app.schemas import normalize_email
-from app.staff.operations import staff_by_email
+from app.staff.models import StaffAccount
 from app.tenants.registrar import registrar
 from tenancy.directory import Reference
 from tenancy.errors import TenancyError
@@ -27,6 +28,8 @@ from tenancy.errors import TenancyError
 Shown = TypeVar("Shown", bound=BaseModel)
 Command = Callable[..., Shown]
 
+_STAFF = "staff_email"
+_STAFF_HELP = "Address of the staff account that acts; without it, your login here."
 REASON = click.option("--reason", required=True, help="Why; it stands in the audit.")
 
 
@@ -61,21 +64,50 @@ def operated(
     return decorate
 
 
-def operator_of(command: str, staff_email: str | None) -> Actor:
+def lets_staff_act(group: click.Group) -> click.Group:
+    """Give every command of a group, and of those in it, the option --as; `operator_of` knows whom it names."""
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            lets_staff_act(command)
+        elif all(parameter.name != _STAFF for parameter in command.params):
+            command.params.append(
+                click.Option(["--as", _STAFF], help=_STAFF_HELP, expose_value=False, callback=_remember_staff)
+            )
+    return group
+
+
+def _remember_staff(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    context.meta[_STAFF] = value
+
+
+def operator_of(command: str, staff_email: str | None = None) -> Actor:
     """Return who acts: somebody of the staff, or whoever is signed in to this machine.
 
+    staff_email: None takes what was given with --as.
     Raises: ClickException - nobody of the staff has this address, or she is disabled.
     """
     login = getpass.getuser()
+    context = click.get_current_context(silent=True)
+    if staff_email is None and context is not None:
+        staff_email = context.meta.get(_STAFF)
     if staff_email is None:
         return Actor(ActorKind.SYSTEM, command, f"{login} at the command line")
     try:
         email = normalize_email(staff_email)
-        return Actor(ActorKind.STAFF, str(staff_by_email(desk(), email)), f"{email} ({login} at the command line)")
-    except (ValueError, RowNotFoundError):
-        raise click.ClickException(
-            f"Nobody of the staff has the address {staff_email!r}, or she is disabled."
-        ) from None
+    except ValueError:
+        raise _nobody(staff_email) from None
+    asks = Actor(ActorKind.SYSTEM, command, f"{login} at the command line")
+    with acting_as(asks), across_tenants(reason="command line: who acts") as session:
+        staff_id = session.scalar(
+            select(StaffAccount.id).where(StaffAccount.email == email, StaffAccount.disabled_at.is_(None))
+        )
+    if staff_id is None:
+        raise _nobody(staff_email)
+    return Actor(ActorKind.STAFF, str(staff_id), f"{email} ({login} at the command line)")
+
+
+def _nobody(staff_email: str) -> click.ClickException:
+    return click.ClickException(f"Nobody of the staff has the address {staff_email!r}, or she is disabled.")
 
 
 def _name() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from app.admin.scopes import in_tenant
-from app.audit.actors import Actor, ActorKind, acting_as
+from app.audit.actors import acting_as
 from app.auth.desk import desk
+from app.cli.operators import operator_of
 from app.keys.masters import keyring
 from app.keys.operations import KeyStatus, begin_rotation, finish_rotation, read_status, rotate_master, shred_keys
 from app.tenants.models import Tenant
@@ -124,7 +124,7 @@ def _table_of(status: KeyStatus) -> Table:
 
 @contextmanager
 def _as_operator(command: str) -> Iterator[None]:
-    with acting_as(Actor(ActorKind.SYSTEM, command, getpass.getuser())):
+    with acting_as(operator_of(command)):
         yield
 
 

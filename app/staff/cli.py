@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,6 +16,7 @@ from sqlalchemy import select
 from app.admin.scopes import across_tenants
 from app.audit.actors import Actor, ActorKind, acting_as
 from app.auth.desk import desk
+from app.cli.operators import operator_of
 from app.errors import ProblemError, RowNotFoundError
 from app.schemas import normalize_email
 from app.staff import keys, links, operations
@@ -193,7 +193,7 @@ def _day(moment: datetime | None) -> str:
 def _as_operator(command: str) -> Iterator[None]:
     """Act as whoever is at this machine; a refusal is one sentence."""
     try:
-        with acting_as(Actor(ActorKind.SYSTEM, command, f"{getpass.getuser()} at the command line")):
+        with acting_as(operator_of(command)):
             yield
     except RowNotFoundError:
         raise click.ClickException("There is no such person, or no such key; or she is disabled.") from None

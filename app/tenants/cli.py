@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,13 +9,15 @@ from uuid import UUID
 
 import click
 from flask.cli import AppGroup
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sqlalchemy import select
 
-from app.audit.actors import Actor, ActorKind, acting_as
+from app.audit.actors import acting_as
+from app.cli.operators import operated, operator_of, table_of
 from app.errors import ProblemError
+from app.schemas import Answer
 from app.tenants import operations
 from app.tenants.bulk import Outcome, Preview, Wanted, carry_on, outcome, preview, start_run
 from app.tenants.jobs import check_due_domains, erase_due_tenants
@@ -30,6 +31,41 @@ from tenancy.directory import Reference, TenantRecord
 tenants = AppGroup("tenants", help="Create tenants, suspend, archive, delete and erase them; one or many.")
 _TENANT = click.argument("tenant")
 _REASON = click.option("--reason", required=True, help="Why; it stands in the audit.")
+
+
+class Now(Answer):
+    """What a tenant has become."""
+
+    id: UUID
+    slug: str
+    status: Status
+
+
+class Turn(Answer):
+    """One turn of a tenant's life."""
+
+    at: datetime
+    from_status: str | None
+    to_status: str
+    actor_label: str
+    reason: str
+
+
+class History(Answer):
+    """What became of a tenant, from the beginning."""
+
+    items: list[Turn]
+
+
+def _now(found: Now) -> RenderableType:
+    return f"{found.slug} is {found.status}."
+
+
+def _turns(found: History) -> RenderableType:
+    return table_of(
+        ("when", "from", "to", "by", "why"),
+        [(f"{t.at:%Y-%m-%d %H:%M:%S}", t.from_status, t.to_status, t.actor_label, t.reason) for t in found.items],
+    )
 
 
 @tenants.command("create")
@@ -78,61 +114,62 @@ def go_on(tenant: str, reason: str) -> None:
 @tenants.command("suspend")
 @_TENANT
 @_REASON
-def suspend(tenant: str, reason: str) -> None:
+@operated(_now)
+def suspend(tenant: str, reason: str) -> Now:
     """Stop serving TENANT until it is resumed; its members are told."""
-    _move("suspend", tenant, reason, operations.suspend)
+    return _move(tenant, reason, operations.suspend)
 
 
 @tenants.command("resume")
 @_TENANT
 @_REASON
-def resume(tenant: str, reason: str) -> None:
+@operated(_now)
+def resume(tenant: str, reason: str) -> Now:
     """Serve TENANT again, and let its parked jobs run."""
-    _move("resume", tenant, reason, operations.resume)
+    return _move(tenant, reason, operations.resume)
 
 
 @tenants.command("archive")
 @_TENANT
 @_REASON
-def archive(tenant: str, reason: str) -> None:
+@operated(_now)
+def archive(tenant: str, reason: str) -> Now:
     """Close TENANT and keep its data."""
-    _move("archive", tenant, reason, operations.archive)
+    return _move(tenant, reason, operations.archive)
 
 
 @tenants.command("delete")
 @_TENANT
 @click.option("--grace-days", type=click.IntRange(0, 3650), help="Until it is erased; without it, the usual time.")
 @_REASON
-def delete(tenant: str, grace_days: int | None, reason: str) -> None:
+@operated(_now)
+def delete(tenant: str, grace_days: int | None, reason: str) -> Now:
     """Close TENANT now, and have it erased when the grace is over; `keep` undoes that until then."""
     grace = None if grace_days is None else timedelta(days=grace_days)
 
     def schedule(office: Registrar, tenant_id: UUID, *, reason: str) -> TenantRecord:
         return operations.schedule_deletion(office, tenant_id, reason=reason, grace=grace)
 
-    _move("delete", tenant, reason, schedule)
+    return _move(tenant, reason, schedule)
 
 
 @tenants.command("keep")
 @_TENANT
 @_REASON
-def keep(tenant: str, reason: str) -> None:
+@operated(_now)
+def keep(tenant: str, reason: str) -> Now:
     """Undo the deletion of TENANT: it is what it was before."""
-    _move("keep", tenant, reason, operations.cancel_deletion)
+    return _move(tenant, reason, operations.cancel_deletion)
 
 
 @tenants.command("history")
 @_TENANT
-def show_history(tenant: str) -> None:
+@operated(_turns)
+def show_history(tenant: str) -> History:
     """Show what became of TENANT, when, by whom and why."""
-    table = Table("when", "from", "to", "by", "why")
-    with (
-        _as_operator("tenants history"),
-        registrar().in_tenant(_found(tenant).id, reason="history of a tenant") as session,
-    ):
-        for row in session.scalars(select(Transition).order_by(Transition.at, Transition.id)):
-            table.add_row(f"{row.at:%Y-%m-%d %H:%M:%S}", row.from_status, row.to_status, row.actor_label, row.reason)
-    Console().print(table)
+    with registrar().in_tenant(_found(tenant).id, reason="history of a tenant") as session:
+        rows = session.scalars(select(Transition).order_by(Transition.at, Transition.id))
+        return History(items=[Turn.model_validate(row) for row in rows])
 
 
 @tenants.command("change-many")
@@ -189,9 +226,8 @@ def check_domains() -> None:
 @contextmanager
 def _as_operator(command: str) -> Iterator[None]:
     """Act in the name of who is signed in to this machine; a refusal is one sentence."""
-    person = getpass.getuser()
     try:
-        with acting_as(Actor(ActorKind.SYSTEM, command, person)):
+        with acting_as(operator_of(command)):
             yield
     except ProblemError as error:
         faults = "; ".join(f"{fault.field} {fault.message}" for fault in error.errors)
@@ -210,10 +246,9 @@ def _found(text: str) -> TenantRecord:
     return tenant
 
 
-def _move(command: str, tenant: str, reason: str, change: Callable[..., TenantRecord]) -> None:
-    with _as_operator(f"tenants {command}"):
-        now = change(registrar(), _found(tenant).id, reason=reason)
-    click.echo(f"{now.slug} is {now.status}.")
+def _move(tenant: str, reason: str, change: Callable[..., TenantRecord]) -> Now:
+    now = change(registrar(), _found(tenant).id, reason=reason)
+    return Now(id=now.id, slug=now.slug, status=Status(now.status))
 
 
 def _show_steps(steps: Sequence[StepProgress]) -> None:

@@ -6,16 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import Result
 from flask import Flask
 from pydantic import SecretStr
 
 from app import close_app, create_app
+from app.cli.commands import COMMANDS
 from app.config import Settings
 from tests.app.conftest import Truth, Visitor, new_email
 from tests.app.staffing import add_staff
@@ -39,6 +41,14 @@ def said(run: Run) -> Callable[..., Any]:
         return json.loads(answer.stdout)
 
     return ask
+
+
+def commands_of(group: click.Group, *above: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands_of(command, *above, name)
+        else:
+            yield (*above, name), command
 
 
 def audited(truth: Truth, tenant: Visitor, action: str) -> tuple[str, str, str]:
@@ -221,6 +231,33 @@ def test_command_is_audited_in_the_name_of_the_staff_who_act(
     kind, label, _ = audited(truth, acme, "configuration.changed")
     assert kind == "staff"
     assert label.startswith(f"{email} (")
+
+
+def test_every_command_takes_whoever_acts(app: Flask, said: Callable[..., Any], acme: Visitor, truth: Truth) -> None:
+    _, email = add_staff(app)
+
+    now = said("tenants", "suspend", acme.slug, "--as", email, *BECAUSE)
+
+    assert now == {"id": str(acme.tenant_id), "slug": acme.slug, "status": "suspended"}
+    turn = said("tenants", "history", acme.slug)["items"][-1]
+    assert (turn["to_status"], turn["reason"]) == ("suspended", "night shift")
+    assert turn["actor_label"].startswith(f"{email} (")
+    without = [
+        " ".join(path)
+        for path, command in commands_of(app.cli)
+        if path[0] in {one.name for one in COMMANDS} and "--as" not in {name for p in command.params for name in p.opts}
+    ]
+    assert without == []
+
+
+def test_nobody_acts_as_staff_who_are_disabled(app: Flask, run: Run, acme: Visitor) -> None:
+    _, email = add_staff(app)
+    assert run("staff", "disable", email, *BECAUSE).exit_code == 0
+
+    answer = run("tenants", "suspend", acme.slug, "--as", email, *BECAUSE)
+
+    assert answer.exit_code == 1
+    assert "or she is disabled" in answer.output
 
 
 def test_nobody_acts_as_staff_who_are_none(run: Run, acme: Visitor) -> None:
