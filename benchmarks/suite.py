@@ -23,6 +23,7 @@ ORDER = (
     "registry",
     "onboarding",
     "modes",
+    "extras",
     "pooler",
     "replica",
 )

@@ -29,7 +29,7 @@ from tenancy.tables import TENANT_KEY, new_id
 
 log = logging.getLogger(__name__)
 
-MOST_REQUESTS = 1_000
+MOST_REQUESTS = 10_000
 _MOST_KEPT = 10_000
 _ERASED = (Status.DELETING, Status.DELETED)
 _RECORDS = cast("Table", UsageRecord.__table__)
@@ -95,8 +95,8 @@ class UsageBuffer:
             for tenant_id, batch in self._kept:
                 try:
                     self._write(tenant_id, batch)
-                except Exception:
-                    log.exception("usage.not_written", extra={"tenant": str(tenant_id)})
+                except Exception as error:  # noqa: BLE001 - whatever it is, the batch is kept and tried again
+                    log.error("usage.not_written", extra={"tenant": str(tenant_id), "error": repr(error)[:200]})
                     unwritten.append((tenant_id, batch))
             lost = unwritten[:-_MOST_KEPT]
             if lost:

@@ -16,8 +16,19 @@ _TIME = re.compile(
 _COOKIE = re.compile(r"\A([^=;]+)=[^;]*")
 _TOKEN = re.compile(r"(?=[\w.-]*\d)[\w-]{20,}(?:\.[\w-]+)*", re.ASCII)  # of a form or a session: new each time
 _PIECES = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
-# What changes with every answer, and what the body's length gives away of an id's.
-_IGNORED = frozenset({"date", "content-length", "etag", "server-timing", "x-request-id", "x-runtime"})
+# What changes with every answer or every second, and what the body's length gives away of an id's.
+_IGNORED = frozenset(
+    {
+        "date",
+        "content-length",
+        "etag",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "server-timing",
+        "x-request-id",
+        "x-runtime",
+    }
+)
 
 
 @dataclass(frozen=True)

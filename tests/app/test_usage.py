@@ -121,10 +121,10 @@ def test_usage_is_written_by_itself_after_a_while(make_app: Callable[..., Flask]
 def test_much_usage_is_written_sooner(make_app: Callable[..., Flask], acme: Visitor, truth: Truth) -> None:
     app = make_app(usage_flush_s=300)
 
-    for _ in range(1_000):
+    for _ in range(10_000):
         buffer_of(app).add(acme.tenant_id, {"requests": 1})
 
-    wait_until(lambda: requests_of(truth, acme) == 1_000)
+    wait_until(lambda: requests_of(truth, acme) == 10_000)
 
 
 def test_batch_that_is_sent_twice_is_kept_once(app: Flask, acme: Visitor, truth: Truth) -> None:

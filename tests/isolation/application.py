@@ -22,6 +22,7 @@ def settings_for(url: str) -> Settings:
         argon2_memory_kib=8,
         argon2_parallelism=1,
         sign_in_attempts=100_000,
+        usage_flush_s=300,  # or one tenant's usage would be written while another's request is watched
     )
 
 
