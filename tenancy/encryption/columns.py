@@ -116,7 +116,9 @@ class EncryptedType(TypeDecorator[Any]):
 
         def operate(self, op: Any, *other: Any, **options: Any) -> ColumnElement[Any]:
             asks_for_null = op in (operators.is_, operators.is_not, operators.eq, operators.ne) and _is_null(other)
-            if not asks_for_null:
+            # SQLAlchemy finds columns in dictionaries, and so compares one with itself.
+            is_itself = len(other) == 1 and isinstance(other[0], ColumnElement) and hash(other[0]) == hash(self.expr)
+            if not asks_for_null and not (op is operators.eq and is_itself):
                 raise EncryptionError(
                     f"an encrypted column cannot be asked for {op.__name__}: each value has a nonce of its own",
                     hint="read the rows and compare in Python, or keep what is searched for in a column of its own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from tenancy.embedded import Server
 from tenancy.encryption import EncryptedJSON, SealedValue
@@ -126,3 +128,50 @@ def test_anything_that_json_can_say_comes_back_as_it_was(value: Any) -> None:
 def test_what_json_cannot_say_is_refused(value: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         EncryptedJSON().encode(value)
+
+
+def test_no_way_around_the_objects_stores_a_value_of_another_row(vault: Vault) -> None:
+    """Merge, bulk update, refresh and expunge: what is read afterwards is what was meant, for its own row."""
+    ada, eve = vault.add(ACME, "of Ada"), vault.add(ACME, "of Eve")
+    with vault.acting(ACME) as session:
+        detached = session.get_one(Patient, ada)
+        session.expunge(detached)
+    with vault.acting(ACME) as session:
+        merged = session.merge(detached)
+        merged.remark = merged.note
+        session.get_one(Patient, eve).note = merged.note
+    with vault.acting(ACME) as session:
+        patient = session.get_one(Patient, eve)
+        patient.note = "unsaved"
+        session.refresh(patient)
+        assert patient.note == "of Ada"
+        session.execute(
+            update(Patient)
+            .where(Patient.id == eve)
+            .values(note=vault.keyring.seal_value(session, Patient.note, eve, "in bulk"))
+        )
+        assert patient.note == "in bulk"
+
+    assert (vault.read(ACME, ada), vault.read(ACME, eve)) == ("of Ada", "in bulk")
+    with vault.acting(ACME) as session:
+        assert session.get_one(Patient, ada).remark == "of Ada"
+
+
+def test_keys_and_ciphers_of_no_other_tenant_are_used_by_many_threads(vault: Vault) -> None:
+    tenants = [UUID(int=number) for number in range(1, 7)]
+
+    def work(number: int) -> tuple[str, str]:
+        tenant = tenants[number % len(tenants)]
+        note = f"of {tenant}"
+        if number % 5 == 0:
+            vault.keyring.forget(tenant)
+        return vault.read(tenant, vault.add(tenant, note)), note
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(work, range(60)))
+
+    assert [read for read, _ in found] == [note for _, note in found]
+    row = vault.truth.execute("SELECT count(*), count(DISTINCT (tenant_id, version)) FROM data_keys").fetchone()
+    assert row == (6, 6)
+    nonces = vault.truth.execute("SELECT count(DISTINCT substring(note, 6, 12)) FROM patients").fetchone()
+    assert nonces == (60,)
