@@ -25,7 +25,7 @@ from app.configuration.keys import PASSWORD_POLICY
 from app.configuration.operations import setting_of
 from app.errors import FieldError, ForbiddenError, ProblemError, TakenError
 from app.members.models import Account, Invitation, Member, account_of_email, invitation_by_hash
-from app.members.operations import check_gift
+from app.members.operations import check_gift, check_rank
 from app.members.permissions import Permission, Role
 from app.usage.quotas import Quota, consume, release
 from tenancy.context import account_scope, tenant_scope
@@ -124,11 +124,15 @@ def renew(invitation: Invitation) -> str:
     return token
 
 
-def revoke(session: Session, invitation_id: UUID) -> bool:
-    """Revoke an open invitation; False when there is no open one."""
+def revoke(session: Session, invitation_id: UUID, *, by: Member) -> bool:
+    """Revoke an open invitation; False when there is no open one.
+
+    Raises: ForbiddenError - its role is above hers.
+    """
     invitation = _open(session, invitation_id)
     if invitation is None:
         return False
+    check_rank(by, Role(invitation.role))
     release(session, Quota.USERS)
     invitation.revoked_at = datetime.now(UTC)
     record(session, "invitation.revoked", target=("invitation", invitation.id), before={"email": invitation.email})

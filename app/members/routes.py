@@ -119,7 +119,8 @@ def resend_invitation(row_id: UUID) -> schemas.InvitationAnswer:
 @answers(204, None, tag="members")
 def revoke_invitation(row_id: UUID) -> tuple[str, int]:
     """Revoke an open invitation: its link stops working at once."""
-    if not invitations.revoke(session(), row_id):
+    by = invitations.require_member(session(), require_principal().member_id)
+    if not invitations.revoke(session(), row_id, by=by):
         raise RowNotFoundError
     session().commit()
     return "", 204

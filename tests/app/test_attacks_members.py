@@ -61,3 +61,14 @@ def test_last_owner_who_can_manage_members_stays_one(acme: Visitor, join: Callab
 
     assert change(acme, member_id(second), permissions={}).status_code == 200
     assert change(acme, member_id(acme), role="admin").status_code == 200
+
+
+def test_admin_revokes_no_invitation_of_an_owner(acme: Visitor, join: Callable[..., Visitor]) -> None:
+    """Who may not make an owner may not keep one out either."""
+    admin = join(acme, "admin")
+    invited, token = invite(acme, role="owner")
+
+    assert codes(admin.call("DELETE", f"/api/v1/invitations/{invited['id']}")) == (403, "forbidden")
+    assert codes(admin.post(f"/api/v1/invitations/{invited['id']}/resend")) == (403, "forbidden")
+
+    assert accept(acme.client, token).status_code == 201
