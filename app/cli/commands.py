@@ -11,10 +11,11 @@ from app.cli.jobs import jobs
 from app.cli.operators import lets_staff_act
 from app.cli.plans import plans
 from app.cli.tenants import tenants
+from app.cli.usage import usage
 from app.keys.cli import keys
 from app.staff.cli import staff
 
 COMMANDS = (
-    *map(lets_staff_act, (tenants, plans, config, invitations, domains, jobs, keys, audit, staff)),
+    *map(lets_staff_act, (tenants, plans, usage, config, invitations, domains, jobs, keys, audit, staff)),
     health,
 )

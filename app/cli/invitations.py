@@ -11,13 +11,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.admin.scopes import in_tenant
+from app.audit.entries import record
 from app.cli.operators import REASON, TENANT, operated, table_of, tenant_named
 from app.errors import InvalidInputError, ProblemError, RowNotFoundError
-from app.members.invitations import revoke
 from app.members.models import Invitation
 from app.members.schemas import InvitationAnswer, InvitationList
+from app.plans.terms import Quota
 from app.schemas import normalize_email
 from app.tenants.registrar import registrar
+from app.usage.quotas import consume, release
 
 invitations = AppGroup("invitations", help="Show whom a tenant has invited, invite an owner, and revoke invitations.")
 
@@ -68,6 +70,7 @@ def invite_owner(tenant: str, email: str, reason: str) -> InvitationList:
     with in_tenant(tenant_named(tenant), reason=reason) as session:
         if _open(session, address) is not None:
             raise InvalidInputError.of("email", "is invited already: revoke that invitation first")
+        consume(session, Quota.USERS)
         inviting(session, address)
         session.flush()
         return _of(session)
@@ -82,17 +85,21 @@ def take_back(tenant: str, email: str, reason: str) -> InvitationList:
     """Revoke the open invitation of EMAIL to TENANT; its link opens nothing from then on."""
     with in_tenant(tenant_named(tenant), reason=reason) as session:
         found = _open(session, email.lower())
-        if found is None or not revoke(session, found.id):
+        if found is None:
             raise RowNotFoundError
+        release(session, Quota.USERS)
+        found.revoked_at = datetime.now(UTC)
+        about = {"email": found.email}
+        record(session, "invitation.revoked", target=("invitation", found.id), before=about, reason=reason)
         session.flush()
         return _of(session)
 
 
 def _open(session: Session, email: str) -> Invitation | None:
     return session.scalar(
-        select(Invitation).where(
-            Invitation.email == email, Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None)
-        )
+        select(Invitation)
+        .where(Invitation.email == email, Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
+        .with_for_update()
     )
 
 

@@ -150,3 +150,8 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     return table
+
+
+def amount_of(value: object) -> str:
+    """Return an amount as people read it; None is a limit that there is not."""
+    return "unlimited" if value is None else f"{value:,}" if type(value) is int else str(value)

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from sqlalchemy import select
 
 from app.admin.scopes import in_tenant
-from app.cli.operators import REASON, TENANT, operated, table_of, tenant_named
+from app.cli.operators import REASON, TENANT, amount_of, operated, table_of, tenant_named
 from app.configuration.keys import KEYS
 from app.errors import InvalidInputError
 from app.plans.changes import change_plan, rehearse
@@ -22,7 +22,6 @@ from app.plans.schemas import PlanAnswer, PlanVersionAnswer, PlanVersionList, Re
 from app.plans.standing import standings
 from app.plans.terms import Feature, Quota, TermKind
 from app.schemas import Answer
-from app.usage.quotas import held
 
 plans = AppGroup("plans", help="Show what tenants have and why, move them to other plans, and override what plans say.")
 overrides = AppGroup("override", help="Give one tenant more or less than its plan says.")
@@ -55,28 +54,9 @@ class OverrideItems(Answer):
     items: list[OverrideItem]
 
 
-class LimitItem(Answer):
-    """One quota: how much is used of how much. limit: None is unlimited. resets_in_s: None where nothing resets it."""
-
-    name: Quota
-    used: int
-    limit: int | None
-    resets_in_s: float | None
-
-
-class LimitItems(Answer):
-    """Every quota of a tenant."""
-
-    items: list[LimitItem]
-
-
-def _amount(value: object) -> str:
-    return "unlimited" if value is None else f"{value:,}" if type(value) is int else str(value)
-
-
 def _catalogue(found: PlanVersionList) -> RenderableType:
     rows = [
-        (one.plan, one.version, one.since, ", ".join(one.features), *(_amount(one.limits[quota]) for quota in Quota))
+        (one.plan, one.version, one.since, ", ".join(one.features), *(amount_of(one.limits[quota]) for quota in Quota))
         for one in found.items
     ]
     return table_of(("plan", "version", "since", "features", *Quota), rows)
@@ -84,7 +64,7 @@ def _catalogue(found: PlanVersionList) -> RenderableType:
 
 def _standing(found: PlanAnswer) -> RenderableType:
     features = [(one.name, "yes" if one.is_included else "no", one.steps[-1].why) for one in found.features]
-    limits = [(one.name, _amount(one.limit), one.steps[-1].why) for one in found.limits]
+    limits = [(one.name, amount_of(one.limit), one.steps[-1].why) for one in found.limits]
     said = f"{found.plan}, version {found.version}, sold since {found.since}"
     return Group(said, table_of(("feature", "included", "why"), features), table_of(("limit", "is", "why"), limits))
 
@@ -96,20 +76,21 @@ def _steps(found: Explained) -> RenderableType:
 
 def _rehearsal(found: RehearsalAnswer) -> RenderableType:
     limits = [
-        (one.quota, _amount(one.before), _amount(one.after), "" if one.used is None else _amount(one.used), one.blocks)
+        (
+            one.quota,
+            amount_of(one.before),
+            amount_of(one.after),
+            "" if one.used is None else amount_of(one.used),
+            one.blocks,
+        )
         for one in found.limits
     ]
     return Group(
         f"{found.direction} to {found.plan}, version {found.version}: {'BLOCKED' if found.is_blocked else 'possible'}",
         f"gained: {', '.join(found.gained) or 'nothing'}; lost: {', '.join(found.lost) or 'nothing'}",
-        table_of(("limit", "before", "after", "used", "blocks"), limits),
+        table_of(("limit", "before", "after", "used", ""), limits),
         table_of(("key", "before", "after"), [(one.key, one.before, one.after) for one in found.settings]),
     )
-
-
-def _used(found: LimitItems) -> RenderableType:
-    rows = [(one.name, _amount(one.used), _amount(one.limit), one.resets_in_s) for one in found.items]
-    return table_of(("limit", "used", "of", "resets in s"), rows)
 
 
 @plans.command("list")
@@ -165,21 +146,6 @@ def change(tenant: str, plan: str, do_it: bool, reason: str | None) -> Rehearsal
         raise click.UsageError("--reason is missing: it stands in the audit")
     with in_tenant(tenant_named(tenant), reason=reason) as session:
         return RehearsalAnswer.of(change_plan(session, plan, reason=reason))
-
-
-@plans.command("limits")
-@TENANT
-@operated(_used)
-def limits(tenant: str) -> LimitItems:
-    """Show how much of each limit TENANT has used."""
-    with in_tenant(tenant_named(tenant), reason="command line: limits") as session:
-        found = {quota: held(session, quota) for quota in Quota}
-    return LimitItems(
-        items=[
-            LimitItem(name=quota, used=one.used, limit=one.most, resets_in_s=one.resets_in_s)
-            for quota, one in found.items()
-        ]
-    )
 
 
 # Overrides --------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_plan_changes_only_when_told_to_do_it(said: Callable[..., Any], acme: Vi
 
 def test_override_counts_is_explained_and_taken_back(said: Callable[..., Any], acme: Visitor) -> None:
     said("plans", "override", "add", acme.slug, "limit", "cards", "7", "--until", "2099-01-01", *BECAUSE)
-    limits = {one["name"]: one["limit"] for one in said("plans", "limits", acme.slug)["items"]}
+    limits = {one["quota"]: one["limit"] for one in said("usage", "limits", acme.slug)["items"]}
     why = said("plans", "explain", acme.slug, "cards")["steps"][-1]
     listed = said("plans", "override", "list", acme.slug)["items"]
     left = said("plans", "override", "remove", acme.slug, "limit", "cards", *BECAUSE)["items"]
@@ -108,9 +108,23 @@ def test_override_counts_is_explained_and_taken_back(said: Callable[..., Any], a
 
 
 def test_limits_show_what_is_used(said: Callable[..., Any], acme: Visitor) -> None:
-    used = {one["name"]: one["used"] for one in said("plans", "limits", acme.slug)["items"]}
+    used = {one["quota"]: one["used"] for one in said("usage", "limits", acme.slug)["items"]}
 
     assert used["users"] == 1
+
+
+def test_usage_is_shown_and_drift_set_right(said: Callable[..., Any], run: Run, acme: Visitor, truth: Truth) -> None:
+    said("invitations", "owner", acme.slug, new_email(), *BECAUSE)
+    truth.execute("UPDATE quota_counters SET used = 9 WHERE tenant_id = %s AND quota = 'users'", [acme.tenant_id])
+
+    off = said("usage", "recount", acme.slug, *BECAUSE)["off"]
+    shown = said("usage", "show", acme.slug, "--range", "24h", "--bucket", "hour")
+
+    assert off == {"users": -7}
+    assert said("usage", "recount", acme.slug, *BECAUSE)["off"] == {}
+    assert shown["bucket"] == "hour"
+    assert "requests" in run("usage", "show", acme.slug).output
+    assert run("usage", "show", acme.slug, "--range", "many").exit_code == 1
 
 
 # Configuration ----------------------------------------------------------------------------------------
