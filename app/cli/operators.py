@@ -29,6 +29,7 @@ Shown = TypeVar("Shown", bound=BaseModel)
 Command = Callable[..., Shown]
 
 _STAFF = "staff_email"
+_WIDEST = 1_000
 _STAFF_HELP = "Address of the staff account that acts; without it, your login here."
 REASON = click.option("--reason", required=True, help="Why; it stands in the audit.")
 
@@ -53,9 +54,10 @@ def operated(
             if as_json:
                 click.echo(json.dumps(answer.model_dump(mode="json"), indent=2))
             else:
-                # As wide as it needs where nobody looks: a cut table is no use to a pipe.
                 console = Console()
-                console.print(show(answer), soft_wrap=not console.is_terminal)
+                if not console.is_terminal:  # a table cut to fit is no use to a file, or to the next program
+                    console.width = _WIDEST
+                console.print(show(answer))
             if is_failure(answer):
                 raise SystemExit(1)
 

@@ -73,7 +73,8 @@ def test_tenants_are_listed_and_shown(said: Callable[..., Any], run: Run, acme: 
         (str(acme.tenant_id), acme.slug, "active")
     ]
     assert one["allowed"] == said("tenants", "show", acme.tenant_id)["allowed"]
-    assert acme.slug in run("tenants", "list", "--search", acme.slug).output
+    lines = run("tenants", "list", "--search", acme.slug).output.splitlines()
+    assert any(acme.slug in line and str(acme.tenant_id) in line for line in lines)
     assert "may become" in run("tenants", "show", acme.slug).output
 
 
