@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from app.staff.permissions import StaffPermission, StaffRole
-from tests.app.conftest import Visitor, codes, new_email
+from tests.app.conftest import Truth, Visitor, codes, new_email
 from tests.app.staffing import add_staff, key_client, staff_client
 
 REASON = {"reason": "an attack"}
@@ -78,3 +78,24 @@ def test_only_who_may_delete_takes_a_deletion_back(app: Flask, acme: Visitor) ->
 
     assert owner.get(tenant).get_json()["status"] == "deleting"
     assert owner.post(f"{tenant}/cancel-deletion", json=REASON).get_json()["status"] == "active"
+
+
+def test_run_that_was_taken_out_is_started_again_only_by_who_may_delete(
+    app: Flask, acme: Visitor, truth: Truth
+) -> None:
+    """It may be about to delete: to cancel it was how an owner took that back."""
+    support, owner = staff_client(app, StaffRole.SUPPORT), staff_client(app)
+    bulk = {"filter": {"ids": [str(acme.tenant_id)]}, "status": "deleting"}
+    token = owner.post("/tenants/bulk/preview", json=bulk).get_json()["token"]
+    assert owner.post("/tenants/bulk", json={**bulk, "token": token, **REASON}).status_code == 202
+    row = truth.execute(
+        "SELECT max(id) FROM jobs.procrastinate_jobs WHERE task_name = 'tenants.carry_on_run'"
+    ).fetchone()
+    job = f"/jobs/{row and row[0]}"
+    assert owner.post(f"{job}/cancel", json=REASON).get_json()["state"] == "cancelled"
+
+    assert codes(support.post(f"{job}/retry", json=REASON)) == (403, "forbidden")
+
+    assert owner.get(job).get_json()["state"] == "cancelled"
+    assert owner.post(f"{job}/retry", json=REASON).get_json()["state"] == "waiting"
+    assert owner.post(f"{job}/cancel", json=REASON).status_code == 200
