@@ -97,7 +97,7 @@ def _create_entries(table: str, *, is_tenants: bool) -> None:
         ),
     )
     tenant = ["tenant_id"] if is_tenants else []
-    for columns in (["at"], ["target_id"]):
+    for columns in (["at"], ["action", "at"], ["target_id"]):
         name = "_".join(columns) if is_tenants else columns[0]
         op.create_index(f"ix_{table}_{name}", table, [*tenant, *columns], unique=False)
 

@@ -68,6 +68,7 @@ class AuditEntry(EntryColumns, TenantTable, Base):
     __table_args__ = (
         one_of("actor_kind", ActorKind),
         TenantIndex("at"),
+        TenantIndex("action", "at"),
         TenantIndex("target_id"),
     )
 
@@ -98,6 +99,7 @@ class PlatformEntry(EntryColumns, Base):
     __table_args__ = (
         one_of("actor_kind", ActorKind),
         Index("ix_platform_entries_at", "at"),
+        Index("ix_platform_entries_action", "action", "at"),
         Index("ix_platform_entries_target_id", "target_id"),
     )
 

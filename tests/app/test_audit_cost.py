@@ -125,12 +125,12 @@ def test_head_moves_on_within_its_page(desk: Desk, truth: Truth) -> None:
     assert row[1] >= 38
 
 
-def test_entry_is_in_three_indexes(truth: Truth) -> None:
-    """Its key, its time for the list, and what it was done to."""
+def test_entry_is_in_four_indexes(truth: Truth) -> None:
+    """Its key, its time for the list, its action with it, and what it was done to: each serves a query."""
     count = "SELECT count(*) FROM pg_index WHERE indrelid = %s::regclass"
 
-    assert truth.execute(count, ["audit_entries"]).fetchone() == (3,)
-    assert truth.execute(count, ["platform_entries"]).fetchone() == (3,)
+    assert truth.execute(count, ["audit_entries"]).fetchone() == (4,)
+    assert truth.execute(count, ["platform_entries"]).fetchone() == (4,)
 
 
 def test_trigger_sets_nothing(truth: Truth) -> None:
