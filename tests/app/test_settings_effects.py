@@ -29,6 +29,11 @@ SHOWN_ELSEWHERE = {
     "master_keys": "test_keys",
     "master_keys_file": "test_keys",
     "data_key_ttl_s": "test_keys",
+    "rate_limit_url": "test_limits",
+    "rate_limit_fallback": "test_limits",
+    "sign_in_attempts": "test_limits",
+    "usage_flush_s": "test_usage",
+    "usage_keep_days": "test_usage",
     "database_url": "every test: nothing would answer",
 }
 

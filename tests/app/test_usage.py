@@ -374,7 +374,8 @@ def test_stock_sets_counters_right_and_removes_old_records(app: Flask, acme: Vis
 def test_night_job_takes_stock_of_every_tenant_also_past_one_that_fails(
     make_app: Callable[..., Flask], acme: Visitor, globex: Visitor, truth: Truth
 ) -> None:
-    app = make_app()
+    app = make_app(usage_keep_days=2)
+    plant(truth, globex, ago="4 days", requests=1)
 
     def count_cards(session: Any) -> int:
         if session.tenant_id == acme.tenant_id:
@@ -390,12 +391,9 @@ def test_night_job_takes_stock_of_every_tenant_also_past_one_that_fails(
 
     assert records(truth, acme) == 0
     assert records(truth, globex) == 1
+    assert requests_of(truth, globex) == 0  # what was older than the setting keeps is gone
     waiting = truth.execute("SELECT count(*) FROM jobs.procrastinate_jobs WHERE task_name = 'usage.take_stock'")
     assert waiting.fetchone() == (1,)
-
-
-def test_setting_says_how_long_records_are_kept(make_app: Callable[..., Flask]) -> None:
-    assert make_app(usage_keep_days=7).extensions["usage_keep_days"] == 7
 
 
 # Reading ----------------------------------------------------------------------------------------------
