@@ -74,7 +74,7 @@ def test_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_page_of_figures_names_every_part() -> None:
-    page = (FOLDER.parent / "docs/explanation/figures.md").read_text()
+    page = (FOLDER.parent / "docs/explanation/performance.md").read_text()
 
     assert [part.name for part in PARTS if f"`{part.name}`" not in page] == []
 
