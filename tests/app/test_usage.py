@@ -137,6 +137,7 @@ def test_batch_that_is_sent_twice_is_kept_once(app: Flask, acme: Visitor, truth:
     buffer.flush()
 
     assert requests_of(truth, acme) == 7
+    assert acme.tenant_id not in [tenant_id for tenant_id, _batch in buffer._kept]
 
 
 def test_nothing_is_lost_while_the_database_is_away(
