@@ -167,7 +167,7 @@ def test_trigger_is_not_misled_by_a_search_path(database: Database, desk: Desk, 
         )
     for table in ("audit_heads", "audit_links"):
         truth.execute(f"CREATE TABLE {evil}.{table} (LIKE public.{table})")
-    truth.execute(f"GRANT USAGE ON SCHEMA {evil} TO {ROLES.app}")
+    truth.execute(f"GRANT USAGE ON SCHEMA {evil} TO PUBLIC")
 
     with database.connect(ROLES.app) as session, session.transaction():
         session.execute(f"SET LOCAL search_path = {evil}, public, pg_catalog, pg_temp")
