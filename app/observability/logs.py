@@ -5,6 +5,7 @@ Code logs as anywhere in Python: `log.info("noun.verb", extra={...})`. Who acts 
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
@@ -32,6 +33,8 @@ _SECRETS = re.compile(
     r"|\b(?:stf|once)_[A-Za-z0-9_-]{20,}|\bkey_[0-9a-f]{8}_[A-Za-z0-9_-]{20,}",  # see app/staff/secrets.py
     re.IGNORECASE,
 )
+# Each of the above has one of these in it, and most of what is logged has none: an id, a method, a name.
+_SIGNS = frozenset(" \t\n\r\f\v:=._")
 # Whoever can write a line break into a plain line writes a line of her own.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _DEEPEST = 6
@@ -74,12 +77,12 @@ def formatter(*, as_json: bool) -> logging.Formatter:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         _add_tags,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         structlog.processors.format_exc_info,
         _redact,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if as_json:
         last.append(structlog.processors.JSONRenderer(default=str))
@@ -141,19 +144,24 @@ def _redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def _cleaned(value: Any, depth: int) -> Any:
     if isinstance(value, str):
-        return _SECRETS.sub(_replaced, value)
+        return value if _SIGNS.isdisjoint(value) else _SECRETS.sub(_replaced, value)
     if isinstance(value, bool | int | float | None):
         return value
     if isinstance(value, bytes | bytearray | memoryview) or depth == 0:
         return REDACTED
     if isinstance(value, Mapping):
         return {
-            str(name): REDACTED if is_secret_name(str(name)) and inner is not None else _cleaned(inner, depth - 1)
+            str(name): REDACTED if _is_secret_name(str(name)) and inner is not None else _cleaned(inner, depth - 1)
             for name, inner in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset):
         return [_cleaned(inner, depth - 1) for inner in value]
     return _SECRETS.sub(_replaced, str(value))
+
+
+@functools.lru_cache(maxsize=4_096)
+def _is_secret_name(name: str) -> bool:
+    return is_secret_name(name)
 
 
 def _replaced(found: re.Match[str]) -> str:

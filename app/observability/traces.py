@@ -93,7 +93,7 @@ def _trace_requests(app: Flask, tracer: Tracer) -> None:
     from opentelemetry.trace import SpanKind, set_span_in_context
 
     def begin(_app: Flask) -> None:
-        above = extract({name.lower(): value for name, value in request.headers})
+        above = extract({name.lower(): value for name, value in request.headers}, context.Context())
         span = tracer.start_span("request", context=above, kind=SpanKind.SERVER)
         setattr(g, _SPAN, (span, context.attach(set_span_in_context(span, above))))
 
