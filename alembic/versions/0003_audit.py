@@ -216,7 +216,7 @@ BEGIN
   {leave}
   {refuse}
   {before}
-  LOOP
+  FOR attempt IN 1..3 LOOP
     WITH moved AS (
       UPDATE public.{name}_heads h SET number = {number}, previous_hash = h.hash, hash = pg_catalog.sha256(
         h.hash {joined} pg_catalog.convert_to({number}\\:\\:pg_catalog.text, 'UTF8') {joined} entry)
@@ -225,6 +225,9 @@ BEGIN
     INSERT INTO public.{name}_links ({tenant}id, number, at, previous_hash, hash)
     SELECT {value}NEW.id, m.number, stamp, m.previous_hash, m.hash FROM moved m;
     EXIT WHEN FOUND;
+    IF attempt OPERATOR(pg_catalog.=) 3 THEN
+      RAISE serialization_failure USING MESSAGE = 'the head of the chain is out of reach';
+    END IF;
     INSERT INTO public.{name}_heads ({tenant}id, number, previous_hash, hash, pruned_number, pruned_hash)
     VALUES ({value}{owner}, 0, {first}, {first}, 0, {first}) ON CONFLICT DO NOTHING;
   END LOOP;
