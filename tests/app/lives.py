@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -58,10 +59,13 @@ class KilledError(BaseException):
 
 @contextmanager
 def killed_after(commits: int) -> Iterator[None]:
-    """End the program right after so many commits."""
+    """End the program right after so many commits of this thread."""
     seen: list[object] = []
+    own = threading.get_ident()
 
     def count(session: Session) -> None:
+        if threading.get_ident() != own:
+            return
         seen.append(session)
         if len(seen) == commits:
             raise KilledError
