@@ -116,7 +116,7 @@ def examine_application(development: Development, *, url: str | None, code: Sequ
     """
     settings = development_settings(
         environment="production",
-        log_level="warning",
+        log_level="WARNING",
         resolvers=("jwt", "subdomain", "custom_domain", "path"),
         database_url=development.url(ROLES.app),
         platform_database_url=development.url(ROLES.platform),
