@@ -59,7 +59,9 @@ def send(*, to: str, subject: str, body: str) -> None:
             return
         raise MailError("no mail server is set")
     try:
-        EmailMessage(subject, body, to=[to]).send()
+        # Closed by the block: the extension leaves a connection open whose server refuses a mail.
+        with current_app.extensions["mailman"].get_connection() as connection:
+            EmailMessage(subject, body, to=[to], connection=connection).send()
     except (OSError, SMTPException) as error:
         log.warning("mail.failed", extra={"error": type(error).__name__})
         raise MailError("the mail server did not take the mail") from error
