@@ -59,6 +59,8 @@ class SecurityEvents:
         self._database = database
         self._flush_s = flush_s
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._is_closed = False
         self._counts: dict[Kind, Count] = {}
         self._timer: threading.Timer | None = None
 
@@ -66,6 +68,8 @@ class SecurityEvents:
         """Count one event. detail: what tells it from others of its kind, such as an origin; no secret."""
         now = datetime.now(UTC)
         with self._lock:
+            if self._is_closed:
+                return
             kind = Kind(action, tenant_id, detail[:200])
             if kind not in self._counts and len(self._counts) >= MOST_KINDS:
                 kind = Kind(action, None, "of many kinds")
@@ -83,13 +87,19 @@ class SecurityEvents:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = None
-        with outside_any_scope(), acting_as(_GUARD):
+        with self._writing, outside_any_scope(), acting_as(_GUARD):
             for tenant_id in {kind.tenant_id for kind in counts}:
                 these = {kind: count for kind, count in counts.items() if kind.tenant_id == tenant_id}
                 try:
                     self._write(tenant_id, these)
                 except Exception:
                     log.exception("security.events_lost", extra={"events": sum(c.times for c in these.values())})
+
+    def close(self) -> None:
+        """Write what was counted last, after whatever is being written now; nothing is counted any more."""
+        with self._lock:
+            self._is_closed = True
+        self.flush()
 
     def _write(self, tenant_id: UUID | None, counts: dict[Kind, Count]) -> None:
         if tenant_id is None:
@@ -118,7 +128,7 @@ def init_app(app: Flask, database: Database) -> None:
 def close_app(app: Flask) -> None:
     """Write what was counted last, for the end of the program."""
     events: SecurityEvents = app.extensions[_EXTENSION]
-    events.flush()
+    events.close()
 
 
 def _note_refusal(response: Response) -> Response:

@@ -17,7 +17,6 @@ from app.models import Base
 from tenancy.tables import TENANT_KEY, tenant_tables
 from tests.app.conftest import Truth, Visitor, add_person, codes
 
-
 # What changes with every answer, whatever it is about.
 COUNTING = {"Date", "X-Request-ID", "RateLimit-Remaining", "RateLimit-Reset"}
 

@@ -16,7 +16,7 @@ from tenancy.budgets import BudgetOf, Budgets, WorkBudget
 from tenancy.errors import ConfigurationError, TenantBusyError
 
 # Long beside what a thread needs to be woken, short for who waits for the tests.
-WORK_S = 0.15
+WORK_S = 0.3
 
 
 def budgets_with(**bounds: Any) -> Budgets:
@@ -86,7 +86,7 @@ def test_other_places_and_other_tenants_do_not_rest_along() -> None:
 
 
 def test_rest_is_remembered_when_nobody_holds_a_place_any_longer() -> None:
-    budgets, tenant = budgets_with(), uuid7()
+    budgets, tenant = budgets_with(share=0.25), uuid7()
     work(budgets, tenant)
     gc.collect()
 
