@@ -68,6 +68,8 @@ def configure_logging(*, level: str, as_json: bool) -> None:
     root.setLevel(max(logging.getLevelName(level), logging.WARNING))
     # Its lines hold the path as it was sent; the access line says the same without it.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    # SQLAlchemy's words about pools, said in the name of the class that rations them.
+    logging.getLogger("tenancy.pools").setLevel(logging.WARNING)
 
 
 def formatter(*, as_json: bool) -> logging.Formatter:
