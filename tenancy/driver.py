@@ -170,7 +170,7 @@ class TenantConnection(psycopg.Connection[Any]):
         it runs at once.
         """
         if not self.state.put_last(query, params):
-            self.cursor().execute(query, params)
+            self.cursor().execute(query, params)  # pyright: ignore[reportArgumentType]  # its types want literals
 
     def commit(self) -> None:
         write, last = self.state.write_to_note(), self.state.last
@@ -195,7 +195,7 @@ class TenantConnection(psycopg.Connection[Any]):
         with write or nullcontext():
             with self.flight() as flight:
                 for query, params in last:
-                    psycopg.Cursor(self).execute(query, params)
+                    psycopg.Cursor(self).execute(query, params)  # pyright: ignore[reportArgumentType]  # its types want literals
                 send_ahead(flight, (COMMIT,))
                 if write is not None:
                     asking.execute(POSITION_SQL)
@@ -330,7 +330,7 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
     async def execute_last(self, query: str, params: Sequence[Any]) -> None:
         """Run a statement as the transaction's last, as TenantConnection does."""
         if not self.state.put_last(query, params):
-            await self.cursor().execute(query, params)
+            await self.cursor().execute(query, params)  # pyright: ignore[reportArgumentType]  # its types want literals
 
     async def commit(self) -> None:
         write, last = self.state.write_to_note(), self.state.last
@@ -354,7 +354,7 @@ class AsyncTenantConnection(psycopg.AsyncConnection[Any]):
         with write or nullcontext():
             async with self.flight() as flight:
                 for query, params in last:
-                    await psycopg.AsyncCursor(self).execute(query, params)
+                    await psycopg.AsyncCursor(self).execute(query, params)  # pyright: ignore[reportArgumentType]  # its types want literals
                 send_ahead(flight, (COMMIT,))
                 if write is not None:
                     await asking.execute(POSITION_SQL)

@@ -24,8 +24,9 @@ class RememberedQuery(PostgresQuery):
     __slots__ = ()
 
     def convert(self, query: Any, vars: Any) -> None:  # noqa: A002 - psycopg's name
+        text: Any = query  # psycopg's types want literals
         if not isinstance(query, str) or vars is None or not SHORTER < len(query) <= LONGER:
-            super().convert(query, vars)
+            super().convert(text, vars)
             return
         key = (query, self._tx.encoding)
         known = _known.get(key)
@@ -33,7 +34,7 @@ class RememberedQuery(PostgresQuery):
             self.query, self._want_formats, self._order, self._parts = known
             self.dump(vars)
             return
-        super().convert(query, vars)
+        super().convert(text, vars)
         with _adding:
             if len(_known) >= KEPT:
                 del _known[next(iter(_known))]  # the oldest

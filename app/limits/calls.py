@@ -205,7 +205,7 @@ def _take_quota(session: Session, quota: Quota, amount: int) -> Lease | None:
             return None
         standing = standing_of(session)
         most = standing.limit(quota)
-        members = error.members | {"plans": plans_with_more(quota, most)}
+        members: dict[str, object] = {**error.members, "plans": plans_with_more(quota, most)}
         raise _refusal(most or 0, float(error.headers.get("Retry-After", 1)), members=members) from None
     left = 0 if found.most is None else found.most - found.used
     return Lease(amount, monotonic() + (found.resets_in_s or 0.0), found.most, left)

@@ -34,14 +34,17 @@ def invitation() -> ResponseReturnValue:
     token, form = request.args.get("token", ""), Form(request.form)
     try:
         invited = _invited(token)
-        if request.method == "GET":
-            return _page(form, invited)
-        given = form.check(Password)
-        if given is None:
-            return _page(form, invited, status=400)
+    except InvitationEndedError:
+        return _ended()
+    if request.method == "GET":
+        return _page(form, invited)
+    given = form.check(Password)
+    if given is None:
+        return _page(form, invited, status=400)
+    try:
         accepted = accept_with_password(desk(), token, given.password)
     except InvitationEndedError:
-        return render_template("auth/invitation_ended.html"), InvitationEndedError.code
+        return _ended()
     except InvalidInputError as error:
         form.errors["password"] = f"The password {error.errors[0].message}."
         return _page(form, invited, status=400)
@@ -53,6 +56,10 @@ def invitation() -> ResponseReturnValue:
         return _page(form, invited, status=401)
     begin_session(operations.switch_tenant(desk(), accepted.account_id, str(accepted.tenant.id)))
     return redirect(url_for("crm_pages.people"), 303)
+
+
+def _ended() -> tuple[str, int]:
+    return render_template("auth/invitation_ended.html"), 404
 
 
 def _invited(token: str) -> Invited:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, case, func, literal, select, update
+from sqlalchemy import ColumnElement, and_, case, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from app.audit.entries import record, record_platform
@@ -180,7 +180,7 @@ def _in(state: JobState) -> ColumnElement[bool]:
             return jobs.c.status == JobStatus(state.value)
 
 
-def _view(row: Row[Any]) -> JobView:
+def _view(row: Any) -> JobView:
     return JobView(
         id=row.id,
         tenant_id=None if row.tenant == PLATFORM else row.tenant,

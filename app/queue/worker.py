@@ -125,7 +125,7 @@ class JobWorker:
         )
         made = make(run)
         if isinstance(task, PlatformTask) and task.cron is not None:
-            known.periodic(cron=task.cron)(made)
+            known.periodic(cron=task.cron)(made)  # pyright: ignore[reportArgumentType]  # its types want a task by position
 
     async def _rescue(self, connector: procrastinate.PsycopgConnector) -> None:
         """Put back the jobs of workers that have died, for as long as this one lives."""

@@ -230,7 +230,7 @@ def _preview(session: Session, wanted: Wanted, to: Status) -> Preview:
 
 def _targets(session: Session, wanted: Wanted, to: Status) -> Iterator[tuple[UUID, str, str]]:
     """Yield id, slug and status of those that would change, in the order of their ids."""
-    rows = session.execute(
+    rows: Any = session.execute(
         _narrowed(select(Tenant.id, Tenant.slug, Tenant.status, Tenant.former_status), wanted).order_by(Tenant.id)
     )
     for tenant_id, slug, status, former in rows:

@@ -20,7 +20,6 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Float,
-    Result,
     Table,
     case,
     cast,
@@ -176,7 +175,7 @@ def _add(session: Session, quota: Quota, amount: int, most: int | None) -> Count
     return _counted(session.execute(upsert.returning(*counted)))
 
 
-def _counted(answer: Result[Any]) -> Counted | None:
+def _counted(answer: Any) -> Counted | None:
     row: Any = answer.one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 

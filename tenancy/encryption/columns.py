@@ -128,7 +128,7 @@ class EncryptedType(TypeDecorator[Any]):
         def reverse_operate(self, op: Any, other: Any, **options: Any) -> ColumnElement[Any]:
             return self.operate(op, other, **options)
 
-    comparator_factory = Comparator
+    comparator_factory = Comparator  # pyright: ignore[reportAssignmentType]  # as SQLAlchemy's own types do
 
 
 def _is_null(other: tuple[Any, ...]) -> bool:
@@ -294,7 +294,7 @@ def keyring_of(session: Session | None) -> Keyring:
 # Attributes -------------------------------------------------------------------------------------------
 
 
-class EncryptedAttribute(InstrumentedAttribute[Any]):
+class EncryptedAttribute(InstrumentedAttribute[Any]):  # pyright: ignore[reportIncompatibleVariableOverride]  # its docstring
     """The attribute of an encrypted column: plain outside, a SealedValue in the object."""
 
     __slots__ = ()

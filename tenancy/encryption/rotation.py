@@ -116,7 +116,7 @@ def reencrypt(session: Session, keyring: Keyring, metadata: MetaData, *, batch_r
 def _reencrypt_table(
     session: Session, keyring: Keyring, table: Table, version: int, batch_rows: int
 ) -> Iterator[Progress]:
-    done = 0
+    done = left = unreadable = 0
     for number in range(_PASSES):
         after: tuple[Any, ...] | None = None
         unreadable = 0

@@ -44,6 +44,7 @@ class KeyStore(Protocol):
     @property
     def current_id(self) -> str:
         """The id of the master key that `wrap` uses."""
+        ...
 
     def wrap(self, plain: bytes, *, context: Context) -> Wrapped: ...
 

@@ -72,7 +72,7 @@ class _TenantTask(Task):  # type: ignore[misc]  # Celery is published without ty
                 envelope=envelope,
                 carrier=self.carrier,
                 directory=self.directory,
-                task=self.name,
+                task=str(self.name),
                 arguments=arguments,
                 served=self.served,
             )
@@ -85,7 +85,7 @@ class _TenantTask(Task):  # type: ignore[misc]  # Celery is published without ty
         except ParkedJobError as error:
             if self.request.is_eager:
                 raise
-            self._park(self.carrier.renew(envelope, task=self.name, arguments=arguments))
+            self._park(self.carrier.renew(envelope, task=str(self.name), arguments=arguments))
             raise Ignore(error.message) from error
 
     def _run(self, args: Any, kwargs: Any) -> Any:
@@ -95,7 +95,7 @@ class _TenantTask(Task):  # type: ignore[misc]  # Celery is published without ty
 
     def _park(self, envelope: str) -> None:
         log.info("task.parked", extra={"task": self.name})
-        again = self.signature_from_request(countdown=self.park_s, retries=self.request.retries)
+        again: Any = self.signature_from_request(countdown=self.park_s, retries=self.request.retries)
         super().apply_async(
             again.args, again.kwargs, **{**again.options, "headers": {**(self.request.headers or {}), HEADER: envelope}}
         )
@@ -109,9 +109,9 @@ class _TenantTask(Task):  # type: ignore[misc]  # Celery is published without ty
         ids = getattr(current_task.request, "tenancy_ids", None) if current_task else None
         if current_tenant() is None and isinstance(ids, _Ran):
             with tenant_scope(ids.tenant, ids.account):
-                envelope = self.carrier.carry(self.name, arguments=arguments)
+                envelope = self.carrier.carry(str(self.name), arguments=arguments)
         else:
-            envelope = self.carrier.carry(self.name, arguments=arguments)
+            envelope = self.carrier.carry(str(self.name), arguments=arguments)
         return {**(headers or {}), HEADER: envelope}
 
 
