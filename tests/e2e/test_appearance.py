@@ -102,7 +102,7 @@ def test_the_viewer_of_the_api_needs_nothing_from_elsewhere(site: Site, page: Pa
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
 
     page.goto(site.bare("/api/docs"))
-    expect(page.get_by_text("/api/v1/people", exact=True).first).to_be_visible()
+    expect(page.get_by_text("/api/v1/me", exact=True).first).to_be_visible(timeout=20_000)
     take_screenshot(page, "api-docs")
 
     assert [address for address in asked_for if not address.startswith((site.bare("/"), "data:"))] == []
